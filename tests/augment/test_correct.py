@@ -6,12 +6,19 @@ import pytest
 
 from scripted import Scripted, failed, prompt, prompts, reply
 from spyhop import world
-from spyhop.augment import AnswerConfig, CorrectConfig, answer, correct_answers, match_tokens
+from spyhop.augment import (
+    AnswerConfig,
+    CorrectConfig,
+    MatchConfig,
+    answer,
+    correct_answers,
+    match_tokens,
+)
 from spyhop.augment.correct import SPENT, corrected
 from spyhop.collect import PairConfig, SystemMessage, pair
 from spyhop.models import ModelUse
 from spyhop.runtime import Runtime
-from spyhop.schema import Answer, NoConfig
+from spyhop.schema import Answer
 from spyhop.store import Artifact
 
 OWN = "First, 2 + 2 = 4.\nThen 4 + 3 = 8.\nThe answer is 8."
@@ -51,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     )
     plain = answer.run(folder, AnswerConfig(), prompts=asked, teacher=teacher)
     own = answer.run(folder, AnswerConfig(), prompts=asked, teacher=weak)
-    matched = match_tokens.run(folder, NoConfig(), answers=plain, like=fixed)
+    matched = match_tokens.run(folder, MatchConfig(), answers=plain, like=fixed)
     return {"fixed": fixed, "plain": plain, "own": own, "matched": matched}
 
 
@@ -70,7 +77,7 @@ def test_right_answers_stay_and_wrong_ones_are_right_from_their_first_wrong_step
             spent += row.response_tokens
     counts = made["fixed"].record.counts
     assert counts["outcome/own"] > 0 and counts["outcome/continued"] > 10
-    assert counts[SPENT] == spent
+    assert counts[SPENT] == spent and counts["right"] == counts["checked"] == counts["prompts"]
     assert made["fixed"].num_rows == len(plain)
 
 

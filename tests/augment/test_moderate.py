@@ -99,7 +99,7 @@ def labels_of_people(path: Path, responses: list[tuple[str, bool]]) -> ModelUse:
 
 def test_labels_of_people_become_a_classifier_that_drops_rows(tmp_path: Path):
     starts = ("First, add", "Well, maybe")
-    said = [(f"{starts[n % 2]} the {n} parts.", n % 2 == 0) for n in range(50)]
+    said = [(f"{starts[n % 2]} the {n} parts.", n % 2 == 0) for n in range(40)]
     model = labels_of_people(tmp_path / "labels.jsonl", said)
     rows = toys.artifact_of(tmp_path, [
         toys.answer_row(0, "Question 90", "Well, maybe the seven boats."),
@@ -113,7 +113,7 @@ def test_labels_of_people_become_a_classifier_that_drops_rows(tmp_path: Path):
     ("responses", "message"),
     [
         ([("a good one", True)] * 30 + [("bad", False)] * 3, "labels of the rarer kind"),
-        ([(f"{random.Random(n).random()}", n % 3 == 0) for n in range(90)], "do not tell these"),
+        ([(f"{random.Random(n).random()}", n % 3 == 0) for n in range(60)], "do not tell these"),
     ],
 )
 def test_labels_that_teach_nothing_are_refused(

@@ -43,10 +43,10 @@ def _outcomes(folder: Path, num_parts: int) -> list[tuple[str, dict]]:
 
 @pytest.mark.parametrize("name", MONSTERS)
 def test_a_monster_ends_as_counted_reasons_at_once(name: str):
-    started = time.monotonic()
+    started = time.process_time()
     found = list(segments_of(ArchivePage("u", "o", MONSTERS[name]), SegmentConfig()))
     assert found and all(each.reason for each in found)
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 LARGE_BYTES = 100 << 20

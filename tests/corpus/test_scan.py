@@ -5,7 +5,7 @@ from time import process_time
 import pytest
 
 from corpus.pages import article
-from spyhop.corpus.scan import Block, TooDeep, TooManyNodes, scan
+from spyhop.corpus.scan import Block, Refused, scan
 from spyhop.corpus.tags import BESIDE
 
 
@@ -151,8 +151,8 @@ def test_the_walk_finds_what_a_parser_finds(data_dir: Path):
 
 
 def test_caps_are_kept():
-    with pytest.raises(TooDeep):
+    with pytest.raises(Refused, match="too_deep"):
         _scan("<div>" * 50, max_depth=40)
-    with pytest.raises(TooManyNodes):
+    with pytest.raises(Refused, match="too_many_nodes"):
         _scan("<p>x</p>" * 50, max_nodes=40)
     assert len(_scan(article(), max_depth=20)) > 15

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 import toys
 from pairing import artifact, pair, rated
 from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
-from spyhop.curate.gate import GateCounts, LabelledRating, findings, label_findings
+from spyhop.curate.gate import GateCounts, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
 
@@ -117,11 +117,12 @@ def test_likelihoods_need_no_second_ratings(tmp_path: Path):
 
 def _judged(
     num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250
-) -> list[LabelledRating]:
+) -> list[tuple[Label, float]]:
     both = [(True, True)] * num_good_chosen + [(False, True)] * (num_chosen - num_good_chosen)
     rest = [(True, False)] * (num_good - num_good_chosen)
     rest += [(False, False)] * (num - len(both) - len(rest))
-    return [LabelledRating(good, chosen, None, 3.0) for good, chosen in both + rest]
+    labels = [(Label(id="x", is_good=good, score=None), chosen) for good, chosen in both + rest]
+    return [(label, 5.0 if chosen else 1.0) for label, chosen in labels]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 import toys
-from spyhop.recipe.mask import show_mask
+from spyhop.recipe.show import show_mask
 from spyhop.schema import InputError, Message
 
 

@@ -81,10 +81,13 @@ def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name
     for setting in config.settings:
         students = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
         assert len({student.config.model_dump_json() for student in students}) == 1
-        if setting.arms == ("on-policy", "off-policy"):
+        if setting.name == "on-policy":
             assert {student.inputs["base"].name for student in students} == {"on-policy.warm.0"}
-            matched = recipe.step("on-policy.matched.0").inputs["like"]
-            assert matched == recipe.step("on-policy.corrected.0")
+            corrected = recipe.step("on-policy.corrected.0")
+            assert students[0].inputs["answers"] == {"on-policy": corrected}
+            for arm, times in (("off-policy", 1), ("off-policy-3x", 3)):
+                matched = recipe.step(f"on-policy.{arm}.rows.0")
+                assert matched.inputs["like"] == corrected and matched.config.times == times
             continue
         for arm in setting.arms:
             num, keep, *usd = arm.split("-")

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spyhop.models import Sampling, read_teacher
@@ -57,6 +57,7 @@ def body(events: Iterator[dict]) -> bytes:
 
 
 @pytest.mark.parametrize(("events", "api"), [(completion, "openai"), (message, "anthropic")])
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(1, 2000), max_size=30))
 def test_a_stream_cut_anywhere_becomes_the_whole_reply(
     events: Callable[[], Iterator[dict]], api: str, cuts: list[int]

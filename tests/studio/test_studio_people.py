@@ -94,21 +94,16 @@ def test_votes_become_verdicts_that_the_next_command_reads(client: TestClient, r
     assert "Votes on" in client.get(f"{url}/result").text
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+def test_what_is_no_vote_on_these_pairs_is_refused(client: TestClient, root: Path):
+    first, second = judged.scores(root)
+    url = f"/vote/store/{first.name}/{second.name}/votes"
+    for body, status in (
         ("no JSON", 400), ("[]", 400), (_vote("i0", "ann", "c"), 400), (_vote("other", "ann"), 422),
         (_vote("i0", ""), 422), (_vote("i0", "a" * 81), 422), (_vote("i0", "ann", a="x"), 422),
         (_vote("i0", "ann", suite="screening", a="better", b="worse"), 422),
-    ],
-)  # fmt: skip
-def test_what_is_no_vote_on_these_pairs_is_refused(
-    client: TestClient, root: Path, body: str, status: int
-):
-    first, second = judged.scores(root)
-    url = f"/vote/store/{first.name}/{second.name}/votes"
-    reply = client.post(url, content=body)
-    assert reply.status_code == status and not list((root / "people").glob("*.jsonl"))
+    ):  # fmt: skip
+        assert client.post(url, content=body).status_code == status, body
+    assert not list((root / "people").glob("*.jsonl"))
 
 
 def test_people_who_fail_the_screening_are_not_counted(client: TestClient, root: Path):
@@ -183,24 +178,19 @@ def test_labels_of_two_models_answers_to_one_question_are_both_kept(client: Test
     assert labels.record.counts["foreign"] == 2 and labels.record.counts["good"] == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
+def test_a_label_that_is_none_is_refused_beside_the_form(client: TestClient, root: Path):
+    made = judged.pairs(root)
+    row_id = next(made.rows(Pair)).id
+    for given, message in (
         ({"keep": "keep", "rater": ""}, "write your name"),
         ({"rater": "ann"}, "choose keep or drop"),
         ({"rater": "ann", "keep": "maybe"}, "choose keep or drop"),
         ({"rater": "ann", "score": "6"}, "choose keep or drop"),
         ({"rater": "ann", "keep": "keep", "id": "other"}, "has no row other"),
-    ],
-)
-def test_a_label_that_is_none_is_refused_beside_the_form(
-    client: TestClient, root: Path, given: dict[str, str], message: str
-):
-    made = judged.pairs(root)
-    row_id = next(made.rows(Pair)).id
-    reply = client.post(f"/label/store/{made.name}", data={"id": row_id, **given})
-    assert reply.status_code == 422 and message in reply.text
-    assert reply.headers["hx-retarget"] == "#problem" and not (root / "people").exists()
+    ):
+        reply = client.post(f"/label/store/{made.name}", data={"id": row_id, **given})
+        assert reply.status_code == 422 and message in reply.text
+        assert reply.headers["hx-retarget"] == "#problem" and not (root / "people").exists()
 
 
 def test_a_replys_history_has_what_was_sent_and_what_failed_and_no_key(

@@ -1,7 +1,9 @@
 """Rows in the studio: pages, filters, order and counts are those of a plain list."""
 
+import json
 import random
 import re
+from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
@@ -104,11 +106,11 @@ def test_counts_are_those_of_a_list_and_ignore_the_columns_own_filter(
 ):
     counts = table.counts(query, table.bins())
     assert counts[""][0]["n"] == len(_kept(query)) if counts[""] else _kept(query) == []
-    kinds = _kept(query.without("kind"))
+    kinds = _kept(replace(query, facets={}))
     assert {c["value"]: c["n"] for c in counts["kind"]} == {
         kind: sum(row["kind"] == kind for row in kinds) for kind in {row["kind"] for row in kinds}
     }
-    nums = _kept(query.without("num"))
+    nums = _kept(replace(query, ranges={}))
     assert sum(each["n"] for each in counts["num"]) == len(nums)
 
 
@@ -268,3 +270,17 @@ def test_a_row_is_followed_from_its_query_to_scores_and_back(site):
     assert re.findall(r'class="step".*?/rows/out/([^"]+)"', forth) == names
     other = get.get(f"/follow/out/{queries.name}?at=0.1").text
     assert answers.name not in other and prompts.name in other
+
+
+@pytest.mark.parametrize("origin", ["", "tongues.jsonl"])
+def test_a_row_that_states_no_line_is_found_in_the_file_that_its_step_read(site, origin: str):
+    store, get = site
+    texts = ["How heavy is a blue whale's tongue?", 'Wie schwer ist die "Zunge"?', "Why?"]
+    file = store.parent / "tongues.jsonl"
+    file.write_text("".join(f"{json.dumps({'input': text})}\n" for text in texts))
+    rows = [{"id": f"i{n}", "question": f"Q: {t}", "origin": origin} for n, t in enumerate(texts)]
+    folder = artifact(store, "toy.other", [{"id": "x"}])
+    items = artifact(store, "evaluate.read_items", rows, {str(file): folder})
+    pages = [get.get(f"/follow/out/{items.name}?at=0.{n}").text for n in range(3)]
+    assert "tongues.jsonl:1" in pages[0] and "tongues.jsonl:2" in pages[1]
+    assert "tongues.jsonl:" not in pages[2] and str(file) not in "".join(pages)  # "Why?" is short

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.text.end_marks import without_end_marks
+from spyhop.text.thought import without_end_marks
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from spyhop.augment.conversation import (
     format_pairs,
     reverse_pairs,
 )
-from spyhop.augment.correct import CorrectConfig, correct_answers, match_tokens
+from spyhop.augment.correct import CorrectConfig, MatchConfig, correct_answers, match_tokens
 from spyhop.augment.dialogue import DialogueConfig, discuss
 from spyhop.augment.difficulty import MeasureLossesConfig, measure_errors, measure_losses
 from spyhop.augment.evidence import ExplainConfig, explain

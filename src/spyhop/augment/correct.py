@@ -8,10 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from pydantic import Field
+
 from spyhop.augment.answer import RESPONSE_TOKENS, Finished, answer_row, finish
+from spyhop.augment.pick import count_asked, count_kept
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Script
-from spyhop.schema import Answer, Config, Message, NoConfig, Prompt
+from spyhop.schema import Answer, Config, Message, Prompt
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right
@@ -20,7 +23,7 @@ from spyhop.text.tables import table
 KEEP, RIGHT = "KEEP:", "RIGHT"
 WRONG_FRAC = 0.5
 """Planning figure: share of the student's answers that a teacher must correct."""
-SPENT = "teacher/response_tokens"
+SPENT = "asked/response_tokens"
 
 
 class CorrectConfig(Config):
@@ -71,15 +74,18 @@ def correct_answers(
     alone). Also dropped: `own` if the config says so, corrections that are not whole, and `lost`
     ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end.
 
-    Counts: `ending/<ending>`, `outcome/<outcome>`, `teacher/response_tokens`.
+    Counts: `ending/<ending>`, `outcome/<outcome>`, and as `pick_answers`, of the teacher's replies.
     """
     scripts = (_correct(ctx, config, each, student, teacher) for each in prompts.rows(Prompt))
-    yield from finish(ctx, scripts, teacher, student)
+    for row in finish(ctx, scripts, teacher, student):
+        ctx.count("prompts/kept")
+        yield count_kept(ctx, row) if row.error is None else row
 
 
 def _correct(
     ctx: Context, config: CorrectConfig, prompt: Prompt, student: Model, teacher: Model
 ) -> Script[Finished]:
+    ctx.count("prompts")
     question, drops = prompt.messages[-1].content, config.right == "drop"
     (own,) = yield [Ask(student, prompt.messages, config.student_sampling)]
     is_known = own.ending == "whole" and is_right(own.text, question, prompt.target)
@@ -89,7 +95,7 @@ def _correct(
     said = Message(role="assistant", content=own.text)
     turns = [*prompt.messages, said, Message(role="user", content=config.correct)]
     (reply,) = yield [Ask(teacher, turns, config.sampling)]
-    ctx.count(SPENT, reply.response_tokens)
+    count_asked(ctx, reply)
     if reply.ending != "whole":
         drop = "" if reply.error else reply.ending
         return Finished(answer_row(prompt, reply, teacher.label), drop=drop)
@@ -119,18 +125,32 @@ def corrected(own: str, reply: str) -> tuple[str, str]:
     return own[:end] + ((space and space[0]) or " ") + rest.strip(), "continued"
 
 
+class MatchConfig(Config):
+    """How many of a teacher's tokens to take."""
+
+    times: float = Field(1.0, gt=0)
+    """Multiple of the tokens that the corrections took."""
+
+
 @stage(
     version=1,
     writes=Answer,
     plan=lambda config, answers, like: Estimate(rows=answers.rows, row_tokens=answers.row_tokens),
 )
 def match_tokens(
-    ctx: Context, config: NoConfig, *, answers: Artifact, like: Artifact
+    ctx: Context, config: MatchConfig, *, answers: Artifact, like: Artifact
 ) -> Iterator[Answer]:
-    """Yield a teacher's answers in order, for as many of its tokens as the corrections took."""
-    left = int(like.record.counts.get(SPENT, 0))
+    """Yield a teacher's answers in order, for as many written tokens as corrections (`like`) took.
+
+    Counts as `pick_answers`. Fewer answers than that are taken with a note.
+    """
+    left = config.times * like.record.counts.get(SPENT, 0)
     for row in answers.rows(Answer):
         left -= row.response_tokens
         if left < 0:
             return
-        yield row
+        ctx.count("prompts")
+        ctx.count("prompts/kept")
+        count_asked(ctx, row)
+        yield count_kept(ctx, row) if row.error is None else row
+    ctx.notice(f"all answers are taken: {left:,.0f} of the teacher's tokens fewer than asked for")

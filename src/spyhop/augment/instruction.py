@@ -13,10 +13,9 @@ from pydantic import Field
 from spyhop.augment.conversation import ReversedConfig
 from spyhop.schema import Config
 from spyhop.text.asking import asks, language_of, sentences
-from spyhop.text.end_marks import without_end_marks
 from spyhop.text.overlap import words
 from spyhop.text.tables import pattern
-from spyhop.text.thought import without_thought
+from spyhop.text.thought import without_end_marks, without_thought
 
 MARKS = ("<|", "[INST]", "### Instruction:", "### Response:", "Response:")
 _PREFIX = pattern("instruction_prefix")

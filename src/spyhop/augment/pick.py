@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Literal
 
+from spyhop.models import Reply
 from spyhop.schema import Answer, Config, InputError
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact
@@ -51,20 +52,30 @@ def pick_answers(ctx: Context, config: PickConfig, *, answers: Artifact) -> Iter
         ctx.count("prompts")
         ctx.count("prompts/kept", int("" in reasons))
         for row, reason in zip(group, reasons, strict=True):
-            ctx.count("asked/prompt_tokens", row.prompt_tokens)
-            ctx.count("asked/response_tokens", row.response_tokens)
+            count_asked(ctx, row)
             is_scored = is_scored or row.log_probability is not None
             if reason:
                 ctx.drop(row, reason)
                 continue
-            ctx.count("checked", int(bool(row.target)))
-            ctx.count("right", int(_is_right(row)))
-            yield row
+            yield count_kept(ctx, row)
     if not is_scored:
         raise InputError(
             f"{answers.name}: no answer has a log-probability; set sampling.log_probability = true "
             "for the answers, if their teacher gives it"
         )
+
+
+def count_asked(ctx: Context, answer: Answer | Reply) -> None:
+    """Count what an answer cost its teacher."""
+    ctx.count("asked/prompt_tokens", answer.prompt_tokens)
+    ctx.count("asked/response_tokens", answer.response_tokens)
+
+
+def count_kept(ctx: Context, row: Answer) -> Answer:
+    """Count a kept answer, and whether it is right."""
+    ctx.count("checked", int(bool(row.target)))
+    ctx.count("right", int(_is_right(row)))
+    return row
 
 
 def _prompt_id(row: Answer) -> str:

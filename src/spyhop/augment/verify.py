@@ -147,7 +147,7 @@ def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Fin
         stated(reply.text, question) if reply.ending == "whole" else None for reply in replies
     ]
     votes = Counter(answer for answer in answers if answer is not None)
-    ((majority, num_agreed),) = votes.most_common(1) or [(None, 0)]
+    ((majority, num_agreed),) = votes.most_common(1) or [("", 0)]
     if num_agreed:
         sample = answers.index(majority)
     else:

@@ -55,7 +55,7 @@ def export(
     dataset: list[str] = NO_NAMES,
 ) -> None:
     """Write scores for inspect, lm-eval or the Hugging Face hub."""
-    named = {}
+    named: dict[str, str] = {}
     for text in dataset:
         pattern, _, named[pattern] = text.partition("=")
         if not (pattern and named[pattern]):

@@ -12,13 +12,7 @@ from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
 from spyhop.cli.running import build, given, places, print_table, run_task, say
 from spyhop.collect import orca_messages
-from spyhop.evaluate import (
-    rescore,
-    score_row,
-    seal_state,
-    task_scores,
-    write_scores,
-)
+from spyhop.evaluate import rescore, score_row, seal_state, task_scores, write_scores
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.sealed import DISCORDANT
 from spyhop.recipe import Recipe, resolve

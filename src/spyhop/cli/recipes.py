@@ -1,8 +1,8 @@
 """Commands around recipes: write, list, plan, run and inspect them."""
 
 import shutil
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -11,8 +11,7 @@ from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
-from spyhop.recipe.mask import show_mask
-from spyhop.recipe.show import find_artifact, show_folder, show_rows
+from spyhop.recipe.show import find_artifact, show_folder, show_mask, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
@@ -28,24 +27,16 @@ REPORT = "report"
 """The step of a recipe that writes its page."""
 
 
-class Loop(StrEnum):
-    """The loops that the quick start can run."""
-
-    ORCA = "orca"
-    HUMPBACK = "humpback"
-    BEYOND = "beyond"
-
-
 LOOPS = {
-    Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
-    Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
-    Loop.BEYOND: ("quickstart_beyond.toml", Path("spyhop-beyond")),
+    "orca": ("quickstart.toml", Path("spyhop-quickstart")),
+    "humpback": ("quickstart_humpback.toml", Path("spyhop-humpback")),
+    "beyond": ("quickstart_beyond.toml", Path("spyhop-beyond")),
 }
 """Recipe file and default output folder of each loop."""
 
 
 def quickstart(
-    loop: Loop = Loop.ORCA,
+    loop: Literal["orca", "humpback", "beyond"] = "orca",
     out: Path | None = None,
     thorough: bool = False,
     set_: list[str] = NO_NAMES,
@@ -63,7 +54,7 @@ def quickstart(
     run_and_report(built, runtime, out)
     made = out / "runs" / built.name / "report"
     Console(highlight=False, soft_wrap=True).print(arms_table(made / RESULTS))
-    if loop is not Loop.ORCA:
+    if loop != "orca":
         say(*comparison_lines(made / COMPARISONS))
     elif not thorough:
         say("One seed: intervals cover test items only. --thorough runs five seeds.")

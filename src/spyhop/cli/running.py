@@ -50,7 +50,8 @@ def recipe_file(path: Path) -> Path:
     found = []
     for file in sorted(path.glob("*.toml")):
         with suppress(RecipeError):
-            found += [file] if isinstance(read_toml(file).get("recipe"), str) else []
+            if isinstance(read_toml(file).get("recipe"), str):
+                found.append(file)
     if len(found) != 1:
         names = ", ".join(str(file) for file in found)
         has = f"{len(found)} recipes; name one: {names}" if found else "no recipe (*.toml)"

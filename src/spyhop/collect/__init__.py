@@ -1,12 +1,22 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
 from spyhop.collect.clean import DistinctConfig, Repeated, decontaminate, distinct
-from spyhop.collect.columns import Columns
+from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
-from spyhop.collect.messages import MessagesConfig, read_conversations
-from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_shares, pair
-from spyhop.collect.prompts import PromptQueriesConfig, SubsetConfig, draw_subset, prompt_queries
+from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
+from spyhop.collect.pairs import SeedsConfig, pair_id, read_seeds
+from spyhop.collect.prompts import (
+    PairConfig,
+    PromptQueriesConfig,
+    SubsetConfig,
+    SystemMessage,
+    draw_subset,
+    orca_messages,
+    orca_shares,
+    pair,
+    prompt_queries,
+)
 from spyhop.collect.published import (
     FlanCotConfig,
     NaturalInstructionsConfig,
@@ -19,7 +29,4 @@ from spyhop.collect.published import (
     record_targets,
 )
 from spyhop.collect.ready import ReadyConfig, read_answers
-from spyhop.collect.records import RecordsConfig, read_records
-from spyhop.collect.seeds import SeedsConfig, pair_id, read_seeds
-from spyhop.collect.strata import Difficulty, Stratum
-from spyhop.collect.table import SourceTable
+from spyhop.collect.table import Difficulty, SourceTable, Stratum

@@ -84,15 +84,8 @@ def distinct(
         if stay is None or (reason == "near" and config.near_copies == "count"):
             yield row
             continue
-        repeated = Repeated(
-            id=row.id,
-            collection=row.collection,
-            task=row.task,
-            kept_id=names[stay[0]],
-            similarity=stay[1],
-            query=row.query,
-        )
-        ctx.drop(repeated, reason)
+        known = row.model_dump(include={"id", "collection", "task", "query"})
+        ctx.drop(Repeated(kept_id=names[stay[0]], similarity=stay[1], **known), reason)
 
 
 _Stays = dict[int, tuple[int, float]]
@@ -100,7 +93,6 @@ _Stays = dict[int, tuple[int, float]]
 
 
 def _exact(queries: Mapping[str, Artifact]) -> _Stays:
-    """Return the exact copies of the first row of the same text and gold answer."""
     prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
     _, first, same = np.unique(prints, return_index=True, return_inverse=True)
     kept = first[same]

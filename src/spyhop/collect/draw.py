@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from pydantic import Field
 
 from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.quotas import Counts, quotas
-from spyhop.collect.strata import Stratum, class_names, class_sql
-from spyhop.collect.table import SourceTable, relations
+from spyhop.collect.table import SourceTable, Stratum, class_names, class_sql, relations
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Query, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
@@ -30,8 +29,7 @@ from spyhop.store.rows import PARQUET
 from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
 
 QUERY = arrow_schema(Query)
-File = tuple[Path, str]
-"""A file, and SQL for its rows as queries."""
+_CANDIDATES = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
 EVERY = np.uint64(2**64 - 1)
 MEMORY_MB, THREAD_MB = 512, 100
 """Memory of DuckDB and of each of its threads, beyond which it spills to disk."""
@@ -89,13 +87,12 @@ def draw(
     has_difficulty = any(stratum.by == "difficulty" for stratum in config.strata)
     if has_difficulty and (difficulty is None or config.table is not None):
         raise RecipeError("strata by difficulty need queries with ids, and the input `difficulty`")
-    with duckdb.connect(
-        config={
-            "memory_limit": f"{MEMORY_MB + THREAD_MB * ctx.runtime.threads}MB",
-            "temp_directory": str(ctx.state / "spilled"),
-            "threads": ctx.runtime.threads,
-        }
-    ) as base:
+    limits: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{MEMORY_MB + THREAD_MB * ctx.runtime.threads}MB",
+        "temp_directory": str(ctx.state / "spilled"),
+        "threads": ctx.runtime.threads,
+    }
+    with duckdb.connect(config=limits) as base:
         if has_difficulty and difficulty is not None:
             rated = pa.Table.from_batches(difficulty.batches(["id", "value"]))
             base.register("rated", rated.rename_columns(["id", "difficulty"]))
@@ -104,87 +101,128 @@ def draw(
             (path, f"SELECT *, {class_sql(config.strata)} AS class FROM {relation.format(rows)}")
             for path, rows in relations(list(queries.values()), config.table)
         ]
-        found, wanted = _cells(ctx, config, base, files)
+        yield from _Draw(ctx, config, base, files).rows()
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """Draws from cells: the tasks, or their strata."""
+
+    ctx: Context
+    config: DrawConfig
+    base: duckdb.DuckDBPyConnection
+    files: Sequence[tuple[Path, str]]
+    """Files, and SQL for their rows as queries."""
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """Yield the wanted rows of lowest priority in each cell, in the order of priorities.
+
+        Rows of a table get their ids and their `multiple_choice` flag.
+        """
+        found, wanted = self._cells()
         thresholds = _thresholds(found, wanted)
         last_pass, passes = np.zeros_like(wanted), 0
         while thresholds.any():
-            got = _collect(ctx, config, base, files, passes, thresholds)
+            got = self._collect(passes, thresholds)
             short = (got < wanted) & (thresholds > 0)
             thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
             last_pass[short] += 1
             passes += 1
-        base.register(
-            "limits", pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass})
-        )
-        yield from _chosen(ctx, base, is_identified=config.table is None)
+        limits = {"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass}
+        self.base.register("limits", pa.table(limits))
+        values = {"files": str(self.ctx.state / "pass-*.parquet")}
+        is_identified, columns = self.config.table is None, ", ".join(QUERY.names)
+        if not is_identified:
+            values |= {"not": NAMED_NOT, "named": NAMED, "options": OPTIONS}
+        chosen = _CHOSEN if is_identified else _IDENTIFIED
+        sql = f"SELECT {columns} FROM ({chosen}) ORDER BY {_ORDER}"
+        batches = self.base.sql(sql, params=values).to_arrow_reader(BATCH_ROWS)
+        for batch in batches if is_identified else _numbered(batches):
+            yield batch.cast(QUERY)
 
+    def _tracked(self, doing: str) -> Iterator[tuple[Path, str]]:
+        return self.ctx.track(self.files, doing, total=len(self.files), unit="files")
 
-def _batches(base: duckdb.DuckDBPyConnection, path: Path, sql: str) -> Iterator[pa.RecordBatch]:
-    """Yield the result of a query over a file; a broken file is one line."""
-    try:
-        yield from base.sql(sql).to_arrow_reader(BATCH_ROWS)
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise InputError(
-            f"{path}: not a whole table ({' '.join(str(error).split()):.200}); "
-            'kind = "records" reads it line by line and names the place'
-        ) from None
+    def _batches(self, path: Path, sql: str) -> Iterator[pa.RecordBatch]:
+        """Yield the result of a query over a file; a broken file is one line."""
+        try:
+            yield from self.base.sql(sql).to_arrow_reader(BATCH_ROWS)
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise InputError(
+                f"{path}: not a whole table ({' '.join(str(error).split()):.200}); "
+                'kind = "records" reads it line by line and names the place'
+            ) from None
 
+    def _cells(self) -> tuple[Counts, Counts]:
+        """Number the cells, as a table; return their rows, and how many of them to draw."""
+        totals, config = self._rows_by_cell(), self.config
+        num_classes = math.prod(stratum.num_classes for stratum in config.strata)
+        tasks = sorted({task for task, _ in totals})
+        cells = [(task, place) for task in tasks for place in range(num_classes)]
+        found = np.array([totals[cell] for cell in cells], np.int64)
+        wanted = np.minimum(found, config.max_per_task or found)
+        if config.num_rows is not None:
+            wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
+        for (task, place), had, num in zip(cells, found.tolist(), wanted.tolist(), strict=True):
+            self.ctx.count(f"found/{task}", had)
+            self.ctx.count(f"drawn/{task}", num)
+            if config.strata:
+                self.ctx.count(f"stratum/{class_names(config.strata, place)}", num)
+        names, places = zip(*cells, strict=True)
+        table = {"task": names, "class": places, "cell": np.arange(len(cells))}
+        self.base.register("cells", pa.table(table))
+        return found, wanted
 
-def _cells(
-    ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
-) -> tuple[Counts, Counts]:
-    """Number the tasks, or their strata, that rows are drawn from; register them as a table.
+    def _rows_by_cell(self) -> Counter[tuple[str, int]]:
+        """Return the number of rows of each task and class; count those that are passed over."""
+        totals, over = Counter[tuple[str, int]](), Counter[str]()
+        for path, rows in self._tracked("counting"):
+            text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
+            sql = (
+                f"SELECT task, is_in, class, count(*) AS num, max({text}) AS text "
+                f"FROM ({rows}) GROUP BY ALL"
+            )
+            groups = [each for batch in self._batches(path, sql) for each in batch.to_pylist()]
+            if groups and not any(group["text"] for group in groups):
+                raise InputError(f"{path}: no row has a query; name its column")
+            for group in groups:
+                task, num = group["task"], group["num"]
+                if not group["is_in"]:
+                    over["other_value"] += num
+                elif any(fnmatchcase(task, pattern) for pattern in self.config.exclude):
+                    over["excluded_task"] += num
+                else:
+                    totals[task, group["class"]] += num
+        if not totals:
+            raise RecipeError(f"nothing to draw from; passed over: {dict(over)}")
+        for reason, num in over.items():
+            self.ctx.count(f"passed_over/{reason}", num)
+        return totals
 
-    Returns:
-        The rows of each cell, and how many of them to draw.
-    """
-    totals = _rows_by_cell(ctx, config, base, files)
-    num_classes = math.prod(stratum.num_classes for stratum in config.strata)
-    tasks = sorted({task for task, _ in totals})
-    cells = [(task, place) for task in tasks for place in range(num_classes)]
-    found = np.array([totals[cell] for cell in cells], np.int64)
-    wanted = np.minimum(found, config.max_per_task or found)
-    if config.num_rows is not None:
-        wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
-    for (task, place), had, num in zip(cells, found.tolist(), wanted.tolist(), strict=True):
-        ctx.count(f"found/{task}", had)
-        ctx.count(f"drawn/{task}", num)
-        if config.strata:
-            ctx.count(f"stratum/{class_names(config.strata, place)}", num)
-    names, places = zip(*cells, strict=True)
-    base.register(
-        "cells", pa.table({"task": names, "class": places, "cell": np.arange(len(cells))})
-    )
-    return found, wanted
-
-
-def _rows_by_cell(
-    ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
-) -> Counter[tuple[str, int]]:
-    """Return the number of rows of each task and class; count those that are passed over."""
-    totals, over = Counter[tuple[str, int]](), Counter[str]()
-    for path, rows in ctx.track(files, "counting", total=len(files), unit="files"):
-        text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
-        sql = (
-            f"SELECT task, is_in, class, count(*) AS num, max({text}) AS text "
-            f"FROM ({rows}) GROUP BY ALL"
-        )
-        groups = [group for batch in _batches(base, path, sql) for group in batch.to_pylist()]
-        if groups and not any(group["text"] for group in groups):
-            raise InputError(f"{path}: no row has a query; name its column")
-        for group in groups:
-            task, num = group["task"], group["num"]
-            if not group["is_in"]:
-                over["other_value"] += num
-            elif any(fnmatchcase(task, pattern) for pattern in config.exclude):
-                over["excluded_task"] += num
-            else:
-                totals[task, group["class"]] += num
-    if not totals:
-        raise RecipeError(f"nothing to draw from; passed over: {dict(over)}")
-    for reason, num in over.items():
-        ctx.count(f"passed_over/{reason}", num)
-    return totals
+    def _collect(self, number: int, thresholds: Hashes) -> Counts:
+        """Write the rows below their cells' thresholds to disk; return the rows of each cell."""
+        table = self.config.table
+        hashed = ["query", "target"] if table is None or table.columns.target else ["query"]
+        counts = np.zeros(len(thresholds), np.int64)
+        target = self.ctx.state / f"pass-{number}.parquet"
+        with pq.ParquetWriter(target, _CANDIDATES, compression="lz4") as file:
+            for path, rows in self._tracked("drawing"):
+                sql = f"SELECT * FROM ({rows}) JOIN cells USING (task, class) WHERE is_in"
+                for batch in self._batches(path, sql):
+                    places = batch["cell"].to_numpy()
+                    found = priorities([batch[name] for name in hashed], self.config.seed)
+                    kept = np.flatnonzero((found <= thresholds[places]) & (thresholds[places] > 0))
+                    if not len(kept):
+                        continue
+                    counts += np.bincount(places[kept], minlength=len(counts))
+                    drawn = batch.take(pa.array(kept))
+                    columns = {name: drawn[name] for name in drawn.schema.names}
+                    columns["priority"] = pa.array(found[kept])
+                    for name in ("query", "target") if table is not None else ():
+                        columns[name] = pc.utf8_trim_whitespace(columns[name])
+                    arrays = [columns[field.name].cast(field.type) for field in _CANDIDATES]
+                    file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_CANDIDATES))
+        return counts
 
 
 def _thresholds(found: Counts, wanted: Counts) -> Hashes:
@@ -196,57 +234,6 @@ def _thresholds(found: Counts, wanted: Counts) -> Hashes:
     highest = np.where(share >= 1, 0.0, share) * 2.0**64
     thresholds = np.where(share >= 1, EVERY, highest.astype(np.uint64))
     return np.where(wanted > 0, thresholds, np.uint64(0))
-
-
-def _collect(
-    ctx: Context,
-    config: DrawConfig,
-    base: duckdb.DuckDBPyConnection,
-    files: Sequence[File],
-    number: int,
-    thresholds: Hashes,
-) -> Counts:
-    """Write the rows below their cells' thresholds to disk; return the rows of each cell."""
-    schema = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
-    has_target = config.table is None or config.table.columns.target
-    hashed = ["query", "target"] if has_target else ["query"]
-    counts = np.zeros(len(thresholds), np.int64)
-    with pq.ParquetWriter(ctx.state / f"pass-{number}.parquet", schema, compression="lz4") as file:
-        for path, rows in ctx.track(files, "drawing", total=len(files), unit="files"):
-            sql = f"SELECT * FROM ({rows}) JOIN cells USING (task, class) WHERE is_in"
-            for batch in _batches(base, path, sql):
-                places = batch["cell"].to_numpy()
-                found = priorities([batch[name] for name in hashed], config.seed)
-                kept = np.flatnonzero((found <= thresholds[places]) & (thresholds[places] > 0))
-                if not len(kept):
-                    continue
-                counts += np.bincount(places[kept], minlength=len(counts))
-                drawn = batch.take(pa.array(kept))
-                columns = {name: drawn[name] for name in drawn.schema.names}
-                columns["priority"] = pa.array(found[kept])
-                if config.table is not None:
-                    for name in ("query", "target"):
-                        columns[name] = pc.utf8_trim_whitespace(columns[name])
-                arrays = [columns[field.name].cast(field.type) for field in schema]
-                file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return counts
-
-
-def _chosen(
-    ctx: Context, base: duckdb.DuckDBPyConnection, *, is_identified: bool
-) -> Iterator[pa.RecordBatch]:
-    """Yield the wanted rows of lowest priority in each cell, in the order of priorities.
-
-    Rows of a table get their ids and their `multiple_choice` flag.
-    """
-    values = {"files": str(ctx.state / "pass-*.parquet")}
-    if not is_identified:
-        values |= {"not": NAMED_NOT, "named": NAMED, "options": OPTIONS}
-    rows, columns = _CHOSEN if is_identified else _IDENTIFIED, ", ".join(QUERY.names)
-    found = base.sql(f"SELECT {columns} FROM ({rows}) ORDER BY {_ORDER}", params=values)
-    batches = found.to_arrow_reader(BATCH_ROWS)
-    for batch in batches if is_identified else _numbered(batches):
-        yield batch.cast(QUERY)
 
 
 _ORDER = "priority, collection, task, query, target, origin"

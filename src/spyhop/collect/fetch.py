@@ -4,6 +4,7 @@ Fetched files become one artifact, under the key of address and revision; reader
 then take it like any folder. The usual libraries do the work and need the extra `[hub]`.
 """
 
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -43,9 +44,8 @@ class FetchConfig(Config):
     @model_validator(mode="after")
     def _is_pinned(self) -> "FetchConfig":
         is_hub = self.address.startswith("hf://") or "://" not in self.address
-        is_folder = Path(self.address).exists()
-        is_commit = len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
-        if is_hub and not is_folder and not is_commit:
+        is_commit = re.fullmatch("[0-9a-f]{40}", self.revision)
+        if is_hub and not is_commit and not Path(self.address).exists():
             raise ValueError(
                 f"revision = {self.revision!r} can move; name the commit (40 digits) of the data "
                 "set, as its page on the hub shows it"

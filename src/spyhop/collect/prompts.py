@@ -1,13 +1,155 @@
-"""Prompts: subsets that stay nested when their size changes, and whole prompts as queries."""
+"""Prompts: queries under system messages, nested subsets of prompts, whole prompts as queries.
 
-from collections.abc import Iterator
-from itertools import compress
+Which message a query gets depends on its id and the seed only.
 
-from pydantic import Field
+Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
+"""
 
-from spyhop.schema import Config, Prompt, Query
-from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact, nested_draw
+from collections.abc import Iterator, Mapping
+from itertools import chain, compress
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
+from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
+from spyhop.store import Artifact, nested_draw, number_of, row_id
+from spyhop.text.tables import table
+
+
+class SystemMessage(Config):
+    """A system message. An empty text means that the prompt has no system turn."""
+
+    id: str
+    """Name of the message in `shares` and in rows."""
+    text: str
+    """Text of the message; an empty text means a prompt without a system message."""
+    is_multiple_choice_only: bool = False
+    """Given to multiple-choice queries only, as `PairConfig.choice_rule` says."""
+
+
+class PairConfig(Config):
+    """System messages and how often each is used in each collection."""
+
+    messages: tuple[SystemMessage, ...] = Field(min_length=1)
+    shares: dict[str, dict[str, float]]
+    """Collection to message id to weight. The name `*` means any other collection."""
+    choice_rule: Literal["among_all", "always"] = "among_all"
+    """Two readings of the paper's Figure 6, which cannot tell them apart: a multiple-choice query
+    chooses among all messages of its collection (half of Flan 2021 is multiple choice then), or
+    always gets one of those for multiple choice, where there is one (a fifth is)."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "PairConfig":
+        known = sorted(message.id for message in self.messages)
+        if len(set(known)) < len(known):
+            raise ValueError(f"two system messages have the same id: {known}")
+        for collection, weights in self.shares.items():
+            if unknown := sorted(set(weights) - set(known)):
+                raise ValueError(
+                    f"shares of collection {collection!r} name the system messages {unknown}; "
+                    f"known: {known}"
+                )
+        return self
+
+
+def orca_messages() -> tuple[SystemMessage, ...]:
+    """Return the sixteen roles of the Orca paper, in our own words."""
+    given = table("collect/orca_messages.toml")["messages"]
+    return tuple(SystemMessage(**message) for message in given)
+
+
+def orca_shares() -> dict[str, dict[str, float]]:
+    """Return the paper's weights per collection (Figure 6)."""
+    given = table("collect/orca_messages.toml")["shares"]
+    return {name: dict(shares) for name, shares in given.items()}
+
+
+def plan_pair(
+    config: PairConfig, queries: Estimate, own: Mapping[str, Estimate] | None = None
+) -> Estimate:
+    """One prompt per query, longer by a system message."""
+    if not queries.row_tokens:
+        return Estimate(rows=queries.rows)
+    chars = sum(len(message.text) for message in config.messages) / len(config.messages)
+    return Estimate(rows=queries.rows, row_tokens=queries.row_tokens + chars / CHARS_PER_TOKEN)
+
+
+@stage(version=1, writes=Prompt, plan=plan_pair)
+def pair(
+    ctx: Context,
+    config: PairConfig,
+    *,
+    queries: Artifact,
+    own: Mapping[str, Artifact] | None = None,
+) -> Iterator[Prompt]:
+    """Pair every query with one system message.
+
+    The choice is a function of (query id, seed), so adding rows changes no other row. A query that
+    was written from a prompt in `own` becomes that prompt again, with all its turns; it is paired
+    only if it has no system message. These prompts are held in memory.
+    """
+    prompts: dict[str, Prompt] = {}
+    for prompt in chain.from_iterable(each.rows(Prompt) for each in (own or {}).values()):
+        if prompt.id in prompts:
+            raise InputError(
+                f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
+                "prompts are then named by their messages"
+            )
+        prompts[prompt.id] = prompt
+    messages = {message.id: message for message in config.messages}
+    for query in ctx.track(queries.rows(Query), "pairing", total=queries.num_rows):
+        given = prompts.get(query.id)
+        if given is not None and given.messages[0].role == "system":
+            ctx.count(f"system_message/{query.collection}/own")
+            yield given.model_copy(update={"collection": query.collection})
+            continue
+        weights = _allowed(config, messages, query)
+        chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
+        ctx.count(f"system_message/{query.collection}/{chosen.id}")
+        ctx.count(f"multiple_choice/{query.collection}", int(query.multiple_choice))
+        turns = prompt_turns(query.query, chosen.text)
+        yield Prompt(
+            id=row_id(query.id, chosen.text),
+            query_id=query.id,
+            collection=query.collection,
+            task=query.task,
+            system_id=chosen.id,
+            messages=[*turns[:-1], *given.messages] if given else turns,
+            target=query.target,
+        )
+
+
+def _allowed(
+    config: PairConfig, messages: Mapping[str, SystemMessage], query: Query
+) -> dict[str, float]:
+    shares = config.shares.get(query.collection, config.shares.get("*"))
+    if shares is None:
+        raise RecipeError(
+            f"no shares of system messages for collection {query.collection!r}; "
+            f"known: {sorted(config.shares)} (the name '*' means any other)"
+        )
+    is_only = {name: messages[name].is_multiple_choice_only for name in shares}
+    allowed = {
+        name: weight
+        for name, weight in shares.items()
+        if weight > 0 and (query.multiple_choice or not is_only[name])
+    }
+    if query.multiple_choice and config.choice_rule == "always":
+        allowed = {name: each for name, each in allowed.items() if is_only[name]} or allowed
+    if not allowed:
+        raise RecipeError(f"collection {query.collection!r} has no system message for {query.id}")
+    return allowed
+
+
+def _choose(weights: Mapping[str, float], text: str) -> str:
+    level = number_of(text) / 2**64 * sum(weights.values())
+    for name in sorted(weights):
+        level -= weights[name]
+        if level < 0:
+            return name
+    return max(weights)
 
 
 class SubsetConfig(Config):

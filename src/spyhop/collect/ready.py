@@ -41,7 +41,7 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=3, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
+@stage(version=4, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
 def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
@@ -132,12 +132,11 @@ def _answer(
     turns: list[Message],
     response: str | None,
     origin: str,
-    *,
-    collection: str = "",
     **known: Any,  # noqa: ANN401 (fields of the row)
 ) -> Answer:
+    """Return a row, of which `known` are further fields; without a text it has an error."""
     system = turns[0].content if turns[0].role == "system" else ""
-    collection = collection or config.collection
+    collection = known.pop("collection", config.collection)
     query_id = row_id(collection, *(turn.content for turn in turns if turn.role != "system"))
     values = {"model": config.model, "licence": config.licence, "finish_reason": "stop", **known}
     if response is None or not response.strip():

@@ -1,22 +1,10 @@
-"""The shapes of rows that people have: one row of any of them becomes a conversation.
+"""The shapes of rows that people have, as `docs/rows.md` lists them: a row becomes a conversation.
 
-| shape | keys |
-|---|---|
-| `messages` | `messages`: turns of `role` and `content` (OpenAI, TRL) |
-| `sharegpt` | `conversations` (or `conversation`): turns of `from` and `value`, or plain texts |
-| `batch` | `body.messages` (requests of batch interfaces) |
-| `preference` | `chosen`, `rejected` and perhaps `prompt`; or `input` and `preferred_output` |
-| `alpaca` | `instruction`, `input`, `output` |
-| `dolly` | `instruction`, `context`, `response` |
-| `openorca` | `system_prompt`, `question`, `response` |
-| `question_answer` | `question` (or `query`), `context`, `answer` (or `response`) |
-| `prompt_completion` | `prompt` and `completion` (or `response`): texts, or turns |
-
-A row of the last four may lack its response where prompts are read. A `system` (or `system_prompt`)
-column is the system message.
+A row of a shape of texts may lack its response where prompts are read. A `system` (or
+`system_prompt`) column is the system message.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -131,12 +119,19 @@ def conversation(
         turns, has_response, target = reader.texts(shape)
     else:
         turns, has_response = reader.listed(shape), shape == "preference"
-    for key, number, turn in _raw_turns(row) if needs_response else ():
-        for name in _WEIGHTS:
-            if turn.get(name) not in (None, 0, 1):
-                value = f"{key}[{number}].{name} = {turn[name]!r:.60}"
-                raise InputError(f"{where}: {value}: write 0 or 1")
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
+
+
+def rejected_turns(row: Mapping[str, Any], where: str) -> list[Message]:
+    """Return a row of the shape `preference` with its rejected response.
+
+    Raises:
+        InputError: If the row has another shape, or the response is not text.
+    """
+    if shape_of(row, where, needs_response=True) != "preference":
+        keys = ", ".join(row)
+        raise InputError(f"{where}: no preference: it needs chosen and rejected; it has {keys:.80}")
+    return _Reader(row, where).listed("preference", is_rejected=True)
 
 
 def first_exchange(
@@ -166,8 +161,8 @@ class _Reader:
         self._row, self._where = row, where
         self.used: set[str] = set()
 
-    def listed(self, shape: Shape) -> list[Message]:
-        """Return the turns of a shape that lists them."""
+    def listed(self, shape: Shape, *, is_rejected: bool = False) -> list[Message]:
+        """Return the turns of a shape that lists them; of a preference, one of the two sides."""
         row = self._row
         if shape == "messages":
             return self._turns("messages")
@@ -178,12 +173,15 @@ class _Reader:
             self.used.update(("body", "custom_id", "method", "url"))
             return self._inner("body")
         if row.get("preferred_output") is not None:
-            self.used.update(("input", "non_preferred_output"))
-            return [*self._inner("input"), *self._turns("preferred_output")]
-        self.used.update(("prompt", "chosen", "rejected"))
-        before = self._side("prompt", "user") if row.get("prompt") is not None else []
-        chosen = self._side("chosen", "assistant")
-        return chosen if len(chosen) > 1 and chosen[: len(before)] == before else before + chosen
+            self.used.update(("input", "preferred_output", "non_preferred_output"))
+            key = "non_preferred_output" if is_rejected else "preferred_output"
+            return [*self._inner("input"), *self._turns(key)]
+        self.used.update(("chosen", "rejected"))
+        key = self._first(("prompt", "question"))
+        asked = self._side(key, "user") if row.get(key) is not None else []
+        before = [*self._system(), *asked]
+        said = self._side("rejected" if is_rejected else "chosen", "assistant")
+        return said if len(said) > 1 and said[: len(before)] == before else before + said
 
     def texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
         """Return the turns of a shape of texts, whether it has a response, and its gold answer."""
@@ -264,6 +262,9 @@ def _turn(turn: Any, where: str) -> Message:  # noqa: ANN401 (a row from outside
     thoughts = [value for name in _THOUGHTS if (value := turn.get(name))]
     if thoughts and not isinstance(thoughts[0], str):
         raise InputError(f"{where}: the thought {thoughts[0]!r:.60} is not text")
+    for name in _WEIGHTS:
+        if turn.get(name) not in (None, 0, 1):
+            raise InputError(f"{where}.{name} = {turn[name]!r:.60}: write 0 or 1")
     is_assistant = _ROLES[role] == "assistant"
     return Message(
         role=_ROLES[role],
@@ -289,18 +290,9 @@ def _content(content: object, where: str) -> str:
 
 def unused_keys(row: Mapping[str, Any], used: frozenset[str]) -> set[str]:
     """Return the keys with a value that were not read; of turns as `messages[].key`."""
-    own = {
-        f"{key}[].{name}"
-        for key, _, turn in _raw_turns(row)
-        for name, value in turn.items()
-        if key in used and value is not None and name not in _TURN_KEYS
-    }
-    return own | {key for key, value in row.items() if key not in used and value is not None}
-
-
-def _raw_turns(row: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    for key in ("messages", "conversations", "conversation"):
-        found = row.get(key)
-        for number, turn in enumerate(found if isinstance(found, list) else []):
-            if isinstance(turn, Mapping):
-                yield key, number, turn
+    found = {key for key, value in row.items() if key not in used and value is not None}
+    for key in used & {"messages", "conversations", "conversation"}:
+        for turn in filter(lambda turn: isinstance(turn, Mapping), row[key]):
+            extra = turn.keys() - _TURN_KEYS
+            found |= {f"{key}[].{name}" for name in extra if turn[name] is not None}
+    return found

@@ -1,4 +1,4 @@
-"""Large tables of any columns as queries: SQL for the rows of Parquet, JSONL, CSV and TSV files.
+"""SQL for draws: the rows of Parquet, JSONL, CSV and TSV files as queries, and their strata.
 
 Columns are plain: the keys or headings themselves. Null is the empty text, numbers come as they are
 written, nearly (`1.50` in JSON is `1.5`), and of a list of gold answers the first counts.
@@ -8,12 +8,14 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from spyhop.collect.columns import Columns
-from spyhop.schema import Config, InputError
+from spyhop.schema import Config, InputError, Row
 from spyhop.store import Artifact
 from spyhop.store.files import lines, matching, parquet_head
 from spyhop.store.rows import PARQUET, kind_of
@@ -103,22 +105,19 @@ def _reader(path: Path, wanted: Sequence[str], target: str) -> tuple[str, dict[s
             texts[name] = _as_text(path, schema.field(name), is_target=name == target)
         source = f"read_parquet({file}, file_row_number = true)"
         return f"SELECT *, file_row_number + 1 AS number FROM {source}", texts
-    if kind == ".jsonl":
-        types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in wanted)
-        source = (
-            f"read_json({file}, format = 'newline_delimited', records = true, "
-            f"columns = {{{types}}}, maximum_object_size = {OBJECT_BYTES})"
-        )
-    else:
+    names, reader = wanted, "json"
+    options = f"format = 'newline_delimited', records = true, maximum_object_size = {OBJECT_BYTES}"
+    if kind != ".jsonl":
         delimiter = "\t" if kind == ".tsv" else ","
         first = next((line for _, line in lines(path)), "")
-        heading = next(csv.reader([first], delimiter=delimiter), [])
-        _check(path, wanted, heading)
-        types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in heading)
-        source = (
-            f"read_csv({file}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-            f"quote = '\"', escape = '\"', columns = {{{types}}}, max_line_size = {OBJECT_BYTES})"
+        names, reader = next(csv.reader([first], delimiter=delimiter), []), "csv"
+        _check(path, wanted, names)
+        options = (
+            f"auto_detect = false, header = true, delim = {quoted(delimiter)}, quote = '\"', "
+            f"escape = '\"', max_line_size = {OBJECT_BYTES}"
         )
+    types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
+    source = f"read_{reader}({file}, columns = {{{types}}}, {options})"
     return f"SELECT *, row_number() OVER () AS number FROM {source}", texts
 
 
@@ -148,3 +147,90 @@ def quoted(text: str) -> str:
 
 def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
+
+
+FACTS = r"\d+(?:[.,]\d+)*|[.!?;\n]"
+
+
+class Difficulty(Row):
+    """How hard a query is; `id` is the query's."""
+
+    value: float
+
+
+class Stratum(Config):
+    """A property that divides the rows of a task into classes, which are drawn from evenly.
+
+    * `length`: words of the query, as spaces part them.
+    * `complexity`: facts to keep in mind at once: numbers, and ends of sentences and clauses (`.`,
+      `!`, `?`, `;`, line breaks) in the query.
+    * `topic`: the first topic whose pattern is found in the query, else the last class.
+    * `difficulty`: a figure for each row made elsewhere: 1 where a teaching assistant's verified
+      answer was wrong, or a model's loss on the target. Rows without one make a class of their own.
+    """
+
+    by: Literal["length", "complexity", "topic", "difficulty"]
+    """Property of a row that defines its stratum."""
+    edges: tuple[float, ...] = ()
+    """Where a class ends and the next begins: (20, 100) makes three classes of the measure."""
+    topics: tuple[str, ...] = Field(())
+    """Regular expressions (RE2), one for each topic; the case of letters does not matter."""
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> "Stratum":
+        given, other = ("topics", "edges") if self.by == "topic" else ("edges", "topics")
+        if not getattr(self, given) or getattr(self, other):
+            raise ValueError(f"by = {self.by!r} needs {given}, and no {other}")
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"edges = {list(self.edges)}: they must rise")
+        for topic in self.topics:
+            try:
+                pc.match_substring_regex(pa.array([""]), topic)
+            except pa.ArrowInvalid as error:
+                reason = f"topics: {topic!r} is not a pattern of RE2 ({error!s:.80})"
+                raise ValueError(reason) from None
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, those without a topic or figure included."""
+        return len(self.edges or self.topics) + 1 + (self.by == "difficulty")
+
+    def name(self, place: int) -> str:
+        """Return how a class is called in the record."""
+        if self.by == "topic":
+            return (*self.topics, "other")[place]
+        if place > len(self.edges):
+            return f"{self.by} unknown"
+        if place == len(self.edges):
+            return f"{self.by} from {self.edges[-1]:g}"
+        low = f"{self.edges[place - 1]:g} to" if place else "below"
+        return f"{self.by} {low} {self.edges[place]:g}"
+
+
+def class_sql(strata: Sequence[Stratum]) -> str:
+    """Return SQL for the class of a row: a number below the product of the strata's classes."""
+    total = "0"
+    for stratum in strata:
+        total = f"({total}) * {stratum.num_classes} + {_own_class(stratum)}"
+    return total
+
+
+def _own_class(stratum: Stratum) -> str:
+    if stratum.by == "topic":
+        found = (f"regexp_matches(query, {quoted(topic)}, 'is')" for topic in stratum.topics)
+        cases = " ".join(f"WHEN {each} THEN {place}" for place, each in enumerate(found))
+        return f"CASE {cases} ELSE {len(stratum.topics)} END"
+    pattern = {"length": r"\S+", "complexity": FACTS}.get(stratum.by)
+    counted = pattern and f"len(regexp_extract_all(query, {quoted(pattern)}))"
+    above = (f"({counted or 'difficulty'} >= {edge!r})::BIGINT" for edge in stratum.edges)
+    return f"coalesce({' + '.join(above)}, {len(stratum.edges) + 1})"
+
+
+def class_names(strata: Sequence[Stratum], place: int) -> str:
+    """Return the names of a cell's classes."""
+    names = []
+    for stratum in reversed(strata):
+        place, own = divmod(place, stratum.num_classes)
+        names.append(stratum.name(own))
+    return ", ".join(reversed(names))

@@ -20,6 +20,8 @@ _HTTP_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{2,30})", re.IGNORECASE
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]{0,200}\r?\n")
 _PLAIN_ENCODINGS = frozenset(("", "identity", "none", "utf-8", "utf8", "binary", "8bit", "7bit"))
 """Content encodings that change nothing, some of them by servers' mistake."""
+_READ = ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown")
+"""Content types that are read; a payload without a type may be a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,10 @@ def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> Ar
                 return ArchivePage(url, origin, reason="no_page" if status else "broken_record")
             headers = record.http_headers
             kind = headers.get("Content-Type") or ""
-            encodings = _encodings(headers.get("Content-Encoding"))
-            encodings += _encodings(headers.get("Transfer-Encoding"))
-        if reason := _refused(kind):
-            return ArchivePage(url, origin, reason=reason)
+            for key in ("Content-Encoding", "Transfer-Encoding"):
+                encodings += [each.strip().lower() for each in (headers.get(key) or "").split(",")]
+        if kind.partition(";")[0].strip().lower() not in _READ:
+            return ArchivePage(url, origin, reason="not_text")
         data = record.reader.read(max_bytes + 1) if record.reader else b""
         data = decoded(data, encodings, max_bytes + 1)
     except BROKEN:
@@ -99,10 +101,6 @@ def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> Ar
     is_html = not kind.lower().startswith(("text/plain", "text/markdown"))
     charset = named.group(1) if named else ""
     return ArchivePage(url, origin, data, charset, is_html, is_converted=is_converted)
-
-
-def _encodings(header: str | None) -> list[str]:
-    return [name.strip().lower() for name in (header or "").split(",")]
 
 
 def decoded(data: bytes, encodings: list[str], max_bytes: int) -> bytes:
@@ -159,10 +157,3 @@ def is_markup(data: bytes) -> bool:
     """Return whether bytes begin as a page or another text with tags does."""
     start = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n\x00")
     return re.match(rb"<[!?a-zA-Z]", start) is not None and b">" in start
-
-
-def _refused(kind: str) -> str:
-    """Tell by the content type why a payload is no page; one without a type is read."""
-    plain = kind.partition(";")[0].strip().lower()
-    known = ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown")
-    return "" if plain in known else "not_text"

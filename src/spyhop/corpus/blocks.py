@@ -148,7 +148,8 @@ def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]
     own = sum(
         len(block.text) - 2 * block.num_linked
         for block, is_kept in zip(blocks, kept, strict=True)
-        if is_kept and _is_prose(block) and not block.marks & _BESIDE_TEXT
+        if is_kept and block.kind != "heading" and not block.marks & _BESIDE_TEXT
+        if len(block.text) >= PROSE_CHARS
     )
     found: list[Block] = []
     is_before_text = False
@@ -165,7 +166,3 @@ def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]
         else:
             is_before_text = False
     return found[::-1]
-
-
-def _is_prose(block: Block) -> bool:
-    return block.kind != "heading" and len(block.text) >= PROSE_CHARS

@@ -41,12 +41,11 @@ def decode(data: bytes, charset: str) -> str:
         return data.decode(wide, "replace")
     if b"\x1b" in data and _SHIFTS.search(data):
         return data.decode("iso2022_jp_ext", "replace")
-    try:
+    with suppress(UnicodeDecodeError):
         return data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
     mostly = data.decode("utf-8", "replace")
-    if "utf-8" in declared and not _is_contradicted(mostly):
+    num_strange = sum(char > "\x7f" for char in mostly)
+    if "utf-8" in declared and 2 * mostly.count("\ufffd") <= num_strange:
         return mostly
     named = next((name for name in declared if name not in ("utf-8", "utf-16le", "utf-16be")), None)
     return encoding.bytes_to_str(data, named or _detected(data), "replace")
@@ -71,18 +70,10 @@ def _utf_16(data: bytes, declared: list[str]) -> str:
     """Return the byte order of text in UTF-16 without a mark: where the zeros of its ASCII are."""
     sample = data[:1024]
     zeros = [sample[offset::2].count(0) for offset in (0, 1)]
-    is_declared = any(name.startswith("utf-16") for name in declared)
-    least = 0.02 if is_declared else 0.3
+    least = 0.02 if any(name.startswith("utf-16") for name in declared) else 0.3
     if max(zeros) <= least * len(sample) / 2 or max(zeros) < 8 * min(zeros):
         return ""
     return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
-
-
-def _is_contradicted(text: str) -> bool:
-    """Return whether more of the bytes beyond ASCII were invalid than were part of a character."""
-    num_invalid = text.count("\ufffd")
-    num_valid = sum(char > "\x7f" for char in text) - num_invalid
-    return num_invalid > num_valid
 
 
 def _detected(data: bytes) -> str:
@@ -90,8 +81,7 @@ def _detected(data: bytes) -> str:
     found = encoding.detect_encoding(data[:_SAMPLE])
     if found and found != "utf-8":
         return str(found)
-    try:  # the one common encoding that is not detected
+    with suppress(UnicodeDecodeError):  # the one common encoding that is not detected
         data.decode("cp949")
-    except UnicodeDecodeError:
-        return "windows-1252"
-    return "cp949"
+        return "cp949"
+    return "windows-1252"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from html import unescape
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from spyhop.corpus.blocks import main_blocks
 from spyhop.corpus.charset import decode
 from spyhop.corpus.formulas import with_formulas
-from spyhop.corpus.scan import Block, TooDeep, TooManyNodes, scan
+from spyhop.corpus.scan import Block, Refused, scan
 from spyhop.schema import Config, InputError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -23,10 +22,6 @@ _TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNOR
 _ENDS = tuple('.!?\u2026\u3002\uff01\uff1f\u0964"\u201d\u00bb')
 MIN_LINE_CHARS = 30
 """Shortest line that counts as prose in plain text extracted by a crawler (WET)."""
-
-
-class Refused(Exception):
-    """A page that cannot be used; the message is the name of the reason."""
 
 
 class ExtractConfig(Config):
@@ -43,8 +38,7 @@ class ExtractConfig(Config):
     """Deepest nesting of containers; pages with deeper ones are dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extracted:
+class Extracted(NamedTuple):
     """The title and the main text of a page."""
 
     title: str
@@ -61,23 +55,15 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
     html = decode(data, charset)
-    if "\x00" in html:
-        html = html.replace("\x00", "")
+    html = html.replace("\x00", "")
     if "<" not in html:
         raise Refused("not_html")
     named = _TITLE.search(html)
     title = " ".join(unescape(named.group(1)).split()) if named else ""
-    try:
-        found = scan(with_formulas(html), max_nodes=config.max_nodes, max_depth=config.max_depth)
-    except TooManyNodes:
-        raise Refused("too_many_nodes") from None
-    except TooDeep:
-        raise Refused("too_deep") from None
+    found = scan(with_formulas(html), max_nodes=config.max_nodes, max_depth=config.max_depth)
     if config.extractor == "trafilatura":
         return Extracted(title, _trafilatura(html))
-    headings = (
-        block.text for block in found.blocks if block.kind == "heading" and block.level == 1
-    )
+    headings = (each.text for each in found.blocks if each.kind == "heading" and each.level == 1)
     return Extracted(next(headings, title), main_blocks(found))
 
 
@@ -127,9 +113,7 @@ def _trafilatura(html: str) -> list[Block]:
     try:
         import trafilatura
     except ImportError:
-        raise InputError(
-            "extractor = 'trafilatura' needs it: pip install 'spyhop[trafilatura]'"
-        ) from None
-    return text_blocks(
-        trafilatura.extract(html, output_format="markdown", include_comments=False) or ""
-    )
+        remedy = "pip install 'spyhop[trafilatura]'"
+        raise InputError(f"extractor = 'trafilatura' needs it: {remedy}") from None
+    text = trafilatura.extract(html, output_format="markdown", include_comments=False)
+    return text_blocks(text or "")

@@ -1,12 +1,15 @@
-"""Reasons to drop a section. Each filter has a name, and its name is the reason."""
+"""Reasons to drop a section. Each filter has a name, and its name is the reason.
+
+Source of the filters `gopher_...`: Gopher (arXiv:2112.11446), appendix A.1.1 and table A1.
+"""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from spyhop.corpus.quality import is_list, is_repetitive
 from spyhop.corpus.segment import Section
 from spyhop.schema import Config
 from spyhop.text.overlap import words
@@ -20,7 +23,8 @@ _CUT_OFF = re.compile(
 _SENTENCE = re.compile(r"(?<=[.!?\u3002])\s+|\n")
 _URL_WORD = re.compile(r"[\W_]+")
 _ABUSE = pattern("filters_abuse")
-
+_ITEM_MARKS = ("- ", "* ", "\u2022", "\u2023", "\u25cf", "\u25e6", "\u2043")
+_ELLIPSES = ("...", "\u2026")
 
 MAX_LANGUAGE_RANK = 1200
 """Distance from the language's profile; a text of no language is above it."""
@@ -39,6 +43,14 @@ MIN_SENTENCE_WORDS = 6
 """Shorter sentences may recur."""
 MAX_PERSONAL = 5
 """A text with more e-mail addresses, telephone numbers or identifiers is a list of contacts."""
+MAX_REPEATED, MAX_REPEATED_CHARS = 0.3, 0.2
+"""Share of lines, or of paragraphs, that repeat an earlier one; and of the characters in them."""
+MAX_TOP_NGRAM = {2: 0.20, 3: 0.18, 4: 0.16}
+"""Share of characters in the most frequent n-gram."""
+MAX_REPEATED_NGRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+"""Share of characters in n-grams that occur more than once."""
+MAX_ITEMS, MAX_ELLIPSES = 0.9, 0.3
+"""Share of lines that are list items, or end in an ellipsis."""
 
 
 class FilterConfig(Config):
@@ -72,56 +84,27 @@ class Candidate:
         return self.section.headings[-1] if self.section.headings else ""
 
 
-Filter = Callable[[Candidate, FilterConfig], bool]
+def _is_in_capitals(heading: str) -> bool:
+    letters = [char for char in heading if char.isalpha()]
+    return len(letters) > 5 and sum(map(str.isupper, letters)) > MAX_CAPITALS_FRAC * len(letters)
 
 
-def _no_heading(one: Candidate, config: FilterConfig) -> bool:
-    return not (one.is_plain or any(char.isalnum() for char in one.heading))
+def _is_navigation(heading: str) -> bool:
+    found = _NAVIGATION.search(heading)
+    return found is not None and len(found.group()) > len(heading) / 2
 
 
-def _capital_heading(one: Candidate, config: FilterConfig) -> bool:
-    letters = [char for char in one.heading if char.isalpha()]
-    num_capitals = sum(char.isupper() for char in letters)
-    return len(letters) > 5 and num_capitals > MAX_CAPITALS_FRAC * len(letters)
-
-
-def _navigation(one: Candidate, config: FilterConfig) -> bool:
-    found = _NAVIGATION.search(one.heading)
-    return found is not None and len(found.group()) > len(one.heading) / 2
-
-
-def _language(one: Candidate, config: FilterConfig) -> bool:
-    return bool(config.languages) and one.language not in config.languages
-
-
-def _little_prose(one: Candidate, config: FilterConfig) -> bool:
-    text = one.section.text
-    num_letters = sum(char.isalpha() for char in text)
-    num_marks = sum(not char.isspace() for char in text)
+def _has_little_prose(section: Section) -> bool:
+    num_letters = sum(map(str.isalpha, section.text))
+    num_marks = sum(not char.isspace() for char in section.text)
     few = num_letters < MIN_LETTERS_FRAC * num_marks
-    return few or len(one.section.prose) < MIN_PROSE_FRAC * len(text)
+    return few or len(section.prose) < MIN_PROSE_FRAC * len(section.text)
 
 
-def _notice(one: Candidate, config: FilterConfig) -> bool:
-    return _NOTICE.search(one.section.prose) is not None
-
-
-def _cut_off(one: Candidate, config: FilterConfig) -> bool:
-    return _CUT_OFF.search(one.section.text[-40:]) is not None
-
-
-def _personal(one: Candidate, config: FilterConfig) -> bool:
-    return one.num_redacted > MAX_PERSONAL
-
-
-def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
+def _repeats_sentences(prose: str) -> bool:
     """Compare all pairs of sentences; a segment has some tens of them."""
-    grams = []
-    for sentence in _SENTENCE.split(one.section.prose):
-        split = words(sentence)
-        if len(split) >= MIN_SENTENCE_WORDS:
-            num = NGRAM_WORDS
-            grams.append({tuple(split[at : at + num]) for at in range(len(split) - num + 1)})
+    split = map(words, _SENTENCE.split(prose))
+    grams = [set(_grams(each, NGRAM_WORDS)) for each in split if len(each) >= MIN_SENTENCE_WORDS]
     return any(
         len(first & second) > MAX_JACCARD * len(first | second)
         for place, first in enumerate(grams)
@@ -129,26 +112,69 @@ def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
     )
 
 
-def _gopher_repetition(one: Candidate, config: FilterConfig) -> bool:
-    return "gopher_repetition" in config.quality and is_repetitive(one.section.text)
+def _grams(split: list[str], num: int) -> list[tuple[str, ...]]:
+    return [tuple(split[at : at + num]) for at in range(len(split) - num + 1)]
 
 
-def _gopher_lists(one: Candidate, config: FilterConfig) -> bool:
-    return "gopher_lists" in config.quality and is_list(one.section.text)
+def _is_repetitive(text: str) -> bool:
+    """Return whether lines, paragraphs or n-grams repeat each other beyond Gopher's bounds."""
+    for pieces in (text.split("\n\n"), text.splitlines()):
+        parts = [part.strip() for part in pieces if part.strip()]
+        repeated = list((Counter(parts) - Counter(set(parts))).elements())
+        is_frequent = len(repeated) > MAX_REPEATED * len(parts)
+        if is_frequent or _num_chars(repeated) > MAX_REPEATED_CHARS * _num_chars(parts):
+            return True
+    split = words(text)
+    num_chars = max(1, _num_chars(split))
+    for num, bound in MAX_TOP_NGRAM.items():
+        grams = Counter(_grams(split, num))
+        often, chars = max(((n, _num_chars(gram)) for gram, n in grams.items()), default=(0, 0))
+        if often > 1 and often * chars > bound * num_chars:
+            return True
+    return any(
+        _repeated_chars(split, num) > bound * num_chars
+        for num, bound in MAX_REPEATED_NGRAMS.items()
+    )
 
 
-FILTERS: dict[str, Filter] = {
-    "no_heading": _no_heading,
-    "capital_heading": _capital_heading,
-    "navigation": _navigation,
-    "language": _language,
-    "little_prose": _little_prose,
-    "notice": _notice,
-    "cut_off": _cut_off,
-    "personal": _personal,
-    "repeated_sentences": _repeated_sentences,
-    "gopher_repetition": _gopher_repetition,
-    "gopher_lists": _gopher_lists,
+def _num_chars(parts: Iterable[str]) -> int:
+    return sum(map(len, parts))
+
+
+def _repeated_chars(split: list[str], num: int) -> int:
+    """Count the characters of words in n-grams that occurred before, each word once."""
+    seen: set[tuple[str, ...]] = set()
+    repeated: set[int] = set()
+    for at, gram in enumerate(_grams(split, num)):
+        if gram in seen:
+            repeated.update(range(at, at + num))
+        seen.add(gram)
+    return sum(len(split[place]) for place in repeated)
+
+
+def _is_list(text: str) -> bool:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    num_items = sum(line.startswith(_ITEM_MARKS) for line in lines)
+    num_ellipses = sum(line.endswith(_ELLIPSES) for line in lines)
+    return num_items > MAX_ITEMS * len(lines) or num_ellipses > MAX_ELLIPSES * len(lines)
+
+
+FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
+    "no_heading": lambda one, config: not (one.is_plain or any(map(str.isalnum, one.heading))),
+    "capital_heading": lambda one, config: _is_in_capitals(one.heading),
+    "navigation": lambda one, config: _is_navigation(one.heading),
+    "language": lambda one, config: one.language not in (config.languages or (one.language,)),
+    "little_prose": lambda one, config: _has_little_prose(one.section),
+    "notice": lambda one, config: _NOTICE.search(one.section.prose) is not None,
+    "cut_off": lambda one, config: _CUT_OFF.search(one.section.text[-40:]) is not None,
+    "personal": lambda one, config: one.num_redacted > MAX_PERSONAL,
+    "repeated_sentences": lambda one, config: _repeats_sentences(one.section.prose),
+    "gopher_repetition": lambda one, config: (
+        "gopher_repetition" in config.quality and _is_repetitive(one.section.text)
+    ),
+    "gopher_lists": lambda one, config: (
+        "gopher_lists" in config.quality and _is_list(one.section.text)
+    ),
 }
 """In this order; the first that speaks against a section names the reason."""
 

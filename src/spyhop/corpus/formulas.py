@@ -40,18 +40,16 @@ def written_script(base: str, script: str, *, is_raised: bool) -> str:
     before = unescape(base[-24:])
     if not plain or not before or not (before[-1].isalnum() or before[-1] in ")]}"):
         return script
+    is_number = _NUMBER.fullmatch(plain)
     if is_raised:
-        is_plain = _ORDINAL.fullmatch(plain) is not None or (
-            _NUMBER.fullmatch(plain) is None and _LETTERS.fullmatch(plain) is not None
-        )
-        is_plain = is_plain or plain[0] in "[("
+        is_word = not is_number and _LETTERS.fullmatch(plain)
+        is_plain = bool(is_word or _ORDINAL.fullmatch(plain)) or plain[0] in "[("
     else:
         is_plain = plain.isdigit() and _ELEMENT.search(before) is not None
     if is_plain:
         return script
-    mark = "^" if is_raised else "_"
-    is_one = len(plain) == 1 or _NUMBER.fullmatch(plain) or plain.isalnum()
-    return mark + (script if is_one else "{" + script + "}")
+    is_one = len(plain) == 1 or is_number or plain.isalnum()
+    return ("^" if is_raised else "_") + (script if is_one else "{" + script + "}")
 
 
 def _mathml(inner: str) -> str:
@@ -68,7 +66,7 @@ def _element(match: re.Match[str]) -> str:
     name, content = match.group(1).lower(), match.group(2)
     parts = [part for part in content.split(_END) if part]
     grouped = [part if len(part) == 1 or part.isalnum() else f"({part})" for part in parts]
-    if name == "annotation" or name == "annotation-xml":
+    if name in ("annotation", "annotation-xml"):
         return ""
     if name in _JOINTS and len(parts) == 2:
         return _JOINTS[name].join(grouped) + _END

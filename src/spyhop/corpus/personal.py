@@ -75,7 +75,6 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     for kind, pattern, is_one in _KINDS:
         if kind == "email" and "@" not in text:
             continue
-
         pieces, at = [], 0
         for match in pattern.finditer(text):
             start, end = match.span("number" if "number" in pattern.groupindex else 0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, cast
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,16 +21,12 @@ from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
 from spyhop.corpus.charset import is_utf_16
 from spyhop.schema import Config
 
-Kind = Literal[
-    "warc", "arc", "wacz", "mhtml", "files", "lines", "table", "folder", "lost", "unknown"
-]
-
 _PACKED = r"(?:\.gz|\.zst)?$"
-_KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+_KINDS = (
     ("warc", re.compile(r"\.(?:warc|wet)(?:\.|$)")),
-    ("arc", re.compile(r"\.arc(?:\.|$)")),
-    ("wacz", re.compile(r"\.wacz$")),
-    ("mhtml", re.compile(r"\.mht(?:ml)?" + _PACKED)),
+    ("arc_archive", re.compile(r"\.arc(?:\.|$)")),
+    ("wacz_archive", re.compile(r"\.wacz$")),
+    ("mhtml_archive", re.compile(r"\.mht(?:ml)?" + _PACKED)),
     ("lines", re.compile(r"\.(?:jsonl|ndjson|json)" + _PACKED)),
     ("table", re.compile(r"\.parquet$")),
 )
@@ -69,7 +65,8 @@ class ReadConfig(Config):
 class Part:
     """Some files of one kind, or a range of one file."""
 
-    kind: Kind
+    kind: str
+    """`warc`, `files`, `lines` or `table`; else the reason why its file is not read."""
     files: tuple[tuple[str, str], ...]
     """Path, and the name shown in `origin`."""
     begin: int = 0
@@ -85,8 +82,8 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
     """
     parts: list[Part] = []
     for root, label in zip(roots, _labels(roots), strict=True):
-        found = [root] if root.is_file() else sorted(path for path in root.rglob("*"))
-        grouped: list[tuple[Path, str]] = []
+        found = [root] if root.is_file() else sorted(root.rglob("*"))
+        pages: list[tuple[Path, str]] = []
         for path in found:
             inside = path.relative_to(root)
             kind = _kind(path)
@@ -94,25 +91,28 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
                 continue
             name = (label / inside).as_posix() if len(roots) > 1 or path == root else str(inside)
             if kind == "files":
-                grouped.append((path, name))
+                pages.append((path, name))
             else:
                 parts += _file_parts(kind, path, name)
-        parts += _groups(grouped)
+        sizes = [path.stat().st_size for path, _ in pages]
+        for begin, end in _runs(sizes, PART_FILES):
+            files = tuple((str(path), name) for path, name in pages[begin:end])
+            parts.append(Part("files", files, num_bytes=sum(sizes[begin:end])))
     return parts
 
 
-def _kind(path: Path) -> Kind | None:
+def _kind(path: Path) -> str | None:
     """Return how a path is read; an ordinary folder is not, since its files are."""
     if path.is_dir():
-        return "folder" if path.is_symlink() else None
+        return "linked_folder" if path.is_symlink() else None
     if not path.is_file():
-        return "lost"
+        return "unreadable_file"
     name = path.name.lower()
     for kind, form in _KINDS:
         if form.search(name):
             return kind
     is_page = _MARKUP.search(name) or _TEXT.search(name) or not _SUFFIX.search(name)
-    return "files" if is_page else "unknown"
+    return "files" if is_page else "unknown_file"
 
 
 def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
@@ -125,49 +125,35 @@ def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
     return labels
 
 
-def _file_parts(kind: Kind, path: Path, name: str) -> list[Part]:
+def _file_parts(kind: str, path: Path, name: str) -> list[Part]:
     files = ((str(path), name),)
-    if kind in ("folder", "lost"):
+    if kind in ("linked_folder", "unreadable_file"):
         return [Part(kind, files)]
     size = path.stat().st_size
     if kind == "lines" and path.name.lower().endswith((".jsonl", ".ndjson")):
         cuts = range(0, max(size, 1), PART_BYTES)
-        return [
-            Part(kind, files, at, min(at + PART_BYTES, size), min(PART_BYTES, size - at))
-            for at in cuts
-        ]
-    if kind == "table":
-        try:
-            with pq.ParquetFile(path) as table:
-                sizes = [
-                    table.metadata.row_group(n).total_byte_size for n in range(table.num_row_groups)
-                ]
-        except (OSError, pa.ArrowException):
-            return [Part(kind, files, 0, -1, size)]
-        parts, at = [], 0
-        for group in range(len(sizes)):
-            if sum(sizes[at : group + 1]) >= PART_BYTES or group == len(sizes) - 1:
-                parts.append(Part(kind, files, at, group + 1, sum(sizes[at : group + 1])))
-                at = group + 1
-        return parts
-    return [Part(kind, files, 0, 0, size)]
+        ends = [min(at + PART_BYTES, size) for at in cuts]
+        return [Part(kind, files, at, end, end - at) for at, end in zip(cuts, ends, strict=True)]
+    if kind != "table":
+        return [Part(kind, files, 0, 0, size)]
+    try:
+        with pq.ParquetFile(path) as table:
+            groups = range(table.num_row_groups)
+            sizes = [table.metadata.row_group(group).total_byte_size for group in groups]
+    except (OSError, pa.ArrowException):
+        return [Part(kind, files, 0, -1, size)]
+    runs = _runs(sizes, len(sizes))
+    return [Part(kind, files, begin, end, sum(sizes[begin:end])) for begin, end in runs]
 
 
-def _groups(files: Sequence[tuple[Path, str]]) -> Iterator[Part]:
-    held: list[tuple[str, str]] = []
-    num_bytes = 0
-    for place, (path, name) in enumerate(files):
-        held.append((str(path), name))
-        num_bytes += path.stat().st_size
-        if len(held) == PART_FILES or num_bytes >= PART_BYTES or place == len(files) - 1:
-            yield Part("files", tuple(held), num_bytes=num_bytes)
-            held, num_bytes = [], 0
-
-
-_REFUSED: dict[Kind, str] = {
-    "arc": "arc_archive", "wacz": "wacz_archive", "mhtml": "mhtml_archive",
-    "folder": "linked_folder", "lost": "unreadable_file", "unknown": "unknown_file",
-}  # fmt: skip
+def _runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of `PART_BYTES` or more, or of `most` members; the last may have less."""
+    begin = 0
+    for end in range(1, len(sizes) + 1):
+        is_full = end - begin == most or sum(sizes[begin:end]) >= PART_BYTES
+        if is_full or end == len(sizes):
+            yield begin, end
+            begin = end
 
 
 def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage]:
@@ -182,7 +168,7 @@ def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage
     elif part.kind == "table":
         yield from _table_pages(path, name, part, config)
     else:
-        yield ArchivePage("", name, reason=_REFUSED[part.kind])
+        yield ArchivePage("", name, reason=part.kind)
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -223,26 +209,23 @@ def _is_binary(data: bytes) -> bool:
 def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
     is_whole_file = part.end == 0
     try:
-        if is_whole_file and (rows := _json_file(path, config)) is not None:
-            for number, row in enumerate(rows):
-                yield _json_page(row, f"{name}:{number}", config)
+        if is_whole_file and (found := _json_file(path)) is not None:
+            for number, row in enumerate(found if isinstance(found, list) else [found]):
+                yield _row_page(row, f"{name}:{number}", config)
             return
         with _open(path) as stream:
             at = part.begin
             if at:  # the line that runs over the cut belongs to the part before
                 stream.seek(at - 1)
                 at += _skip_line(stream) - 1
-            while is_whole_file or at < part.end:
+            while (is_whole_file or at < part.end) and (line := stream.readline(MAX_ROW_BYTES)):
                 origin = f"{name}:{at}"
-                line = stream.readline(MAX_ROW_BYTES)
-                if not line:
-                    return
                 at += len(line)
                 if not line.endswith(b"\n") and len(line) == MAX_ROW_BYTES:
                     at += _skip_line(stream)
                     yield ArchivePage("", origin, reason="too_many_bytes")
                 elif line.strip():
-                    yield _json_page(line, origin, config)
+                    yield _row_page(_parsed(line), origin, config)
     except (*BROKEN, pa.ArrowException):
         yield ArchivePage("", name, reason="broken_file")
 
@@ -257,28 +240,18 @@ def _skip_line(stream: IO[bytes]) -> int:
     return num
 
 
-def _json_file(path: Path, config: ReadConfig) -> list[object] | None:
-    """Return the rows of a file that is one JSON value; no list if it is lines, or too large."""
+def _json_file(path: Path) -> object:
+    """Return the value of a file that is one JSON value; None if it is lines, or too large."""
     with _open(path) as stream:
         data = stream.read(MAX_ROW_BYTES + 1)
-    if len(data) > MAX_ROW_BYTES:
-        return None
+    return None if len(data) > MAX_ROW_BYTES else _parsed(data)
+
+
+def _parsed(data: bytes) -> object:
     try:
-        found = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else [found]
-
-
-def _json_page(row: object, origin: str, config: ReadConfig) -> ArchivePage:
-    if isinstance(row, bytes):
-        try:
-            row = json.loads(row)
-        except (ValueError, RecursionError):
-            row = None
-    if isinstance(row, dict):
-        return _row_page(row, origin, config)
-    return ArchivePage("", origin, reason="broken_row")
 
 
 def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
@@ -296,13 +269,12 @@ def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Itera
         yield ArchivePage("", name, reason="broken_file")
 
 
-def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> ArchivePage:
-    named = {key.lower(): value for key, value in row.items()}
+def _row_page(row: object, origin: str, config: ReadConfig) -> ArchivePage:
+    named = {key.lower(): row[key] for key in row} if isinstance(row, dict) else {}
     url = next((str(named[key]) for key in config.url_fields if named.get(key)), "")
-    for is_html, fields in ((True, config.html_fields), (False, config.text_fields)):
-        for field in fields:
-            value = named.get(field)
-            if isinstance(value, str | bytes) and value:
-                data = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
-                return ArchivePage(url, origin, data, "utf-8", is_html)
+    for field in (*config.html_fields, *config.text_fields):
+        value = named.get(field)
+        if isinstance(value, str | bytes) and value:
+            data = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
+            return ArchivePage(url, origin, data, "utf-8", field in config.html_fields)
     return ArchivePage(url, origin, reason="broken_row")

@@ -53,12 +53,8 @@ class Scan:
     names: list[str] = field(default_factory=lambda: [""])
 
 
-class TooManyNodes(Exception):
-    """More tags than the cap allows."""
-
-
-class TooDeep(Exception):
-    """More elements inside each other than the cap allows."""
+class Refused(Exception):
+    """A page that cannot be used; the message is the name of the reason."""
 
 
 class _CapitalTags(Exception):
@@ -69,8 +65,8 @@ def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
     """Walk HTML as it was sent.
 
     Raises:
-        TooManyNodes: Before anything is walked.
-        TooDeep: When the walk comes there.
+        Refused: If it has more elements than a cap allows, at once (`too_many_nodes`) or inside
+            each other (`too_deep`).
     """
     try:
         return _scan(html, max_nodes, max_depth)
@@ -80,23 +76,20 @@ def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
 
 def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
     if html.count("<") > 8 * max_nodes:  # most may be in scripts
-        raise TooManyNodes(f"more than {max_nodes} elements")
+        raise Refused("too_many_nodes")
     parts = TAG.split(html)
     if len(parts) > 4 * max_nodes:  # a text before and after each of two tags
-        raise TooManyNodes(f"more than {max_nodes} elements")
+        raise Refused("too_many_nodes")
     walk = _Walk(max_depth)
     held, known, rest, blocks = walk.held, _KNOWN, iter(parts), walk.found.blocks
     held.append(next(rest))
     is_linked = False
     for tag, text in zip(rest, rest, strict=True):
-        if tag == "a":
-            if len(blocks) - walk.link > 1:  # the last one was not closed
+        if tag == "a" or tag == "/a":
+            if len(blocks) - walk.link > 1:  # before `<a>`: the last one was not closed
                 walk.close_link()
-            is_linked, walk.link = True, len(blocks)
-        elif tag == "/a":
-            if len(blocks) - walk.link > 1:
-                walk.close_link()
-            is_linked, walk.link = False, NO_LINK
+            is_linked = tag == "a"
+            walk.link = len(blocks) if is_linked else NO_LINK
         elif tag:
             step, name, marks = known.get(tag) or _learn(tag)
             if step:
@@ -111,8 +104,6 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
 
 @dataclass(slots=True)
 class _HtmlTable:
-    """An open table."""
-
     container: int
     begin: int
     """Place of its first block."""
@@ -127,7 +118,6 @@ class _Walk:
         self.found = Scan()
         self._parents, self._marks = self.found.parents, self.found.marks
         self._own, self._elements = self.found.own, self.found.names
-        self._heading_marks = 0
         self.held: list[str] = []
         """Text of the block that is being read."""
         self.num_linked = 0
@@ -135,21 +125,17 @@ class _Walk:
         self._open = [0]
         self._names = [""]
         """Names of the open containers, for end tags that are missing."""
-        self._is_code = False
-        self._heading = 0
+        self._is_code, self._heading, self._heading_marks = False, 0, 0
         self._floor = 0
         """Containers that were open where code or a heading began: it ends with the last."""
         self._marker = ""
-        self._counters: list[
-            int
-        ] = []  # of open lists: the last number, -1 for lists without numbers
+        self._counters: list[int] = []
+        """Last numbers of the open lists, -1 for lists without numbers."""
         self._tables: list[_HtmlTable] = []
         self._wide: list[tuple[int, int]] = []
         self.link = NO_LINK
         """Number of blocks at the beginning of the current link."""
-        self._skip = -1
-        self._skip_name = ""
-        self._script = 0
+        self._skip, self._skip_name, self._script = -1, "", 0
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
     def enter(self, name: str, marks: int) -> None:
@@ -168,7 +154,7 @@ class _Walk:
         opened.append(number)
         names.append(name)
         if len(opened) > self._max_depth:
-            raise TooDeep(f"more than {self._max_depth} elements inside each other")
+            raise Refused("too_deep")
 
     def leave(self, name: str, marks: int = 0) -> None:
         """End the innermost container of that name and all inside it, within a table cell."""
@@ -214,6 +200,7 @@ class _Walk:
 
     def _pop_to(self, names: frozenset[str]) -> bool:
         """End elements that cannot contain a part of a table; return whether a table is open."""
+        self.flush()
         if self._tables:
             while self._names[-1] not in names:
                 self._pop()
@@ -287,22 +274,24 @@ class _Walk:
     def part(self, name: str, marks: int) -> None:
         self.flush()
 
-    def open_heading(self, name: str, marks: int) -> None:
+    def _begin(self) -> None:
+        """End the open paragraph before a heading or code, which end with their container."""
         self.flush()
         if self._names[-1] == "p":
             self._pop()
-        self._heading, self._floor = int(name[1]), len(self._open)
-        self._heading_marks = marks
+        self._floor = len(self._open)
+
+    def open_heading(self, name: str, marks: int) -> None:
+        self._begin()
+        self._heading, self._heading_marks = int(name[1]), marks
 
     def close_heading(self, name: str, marks: int) -> None:
         self.flush()
         self._heading = 0
 
     def open_code(self, name: str, marks: int) -> None:
-        self.flush()
-        if self._names[-1] == "p":
-            self._pop()
-        self._is_code, self._floor = True, len(self._open)
+        self._begin()
+        self._is_code = True
 
     def close_code(self, name: str, marks: int) -> None:
         self.flush()
@@ -312,42 +301,36 @@ class _Walk:
         self.enter(name, marks)
         self._counters.append(0 if name == "ol" else -1)
 
-    def open_item(self, name: str, marks: int) -> None:
+    def open_term(self, name: str, marks: int) -> None:
+        """Begin an item, or a term or its description, and end the one before."""
         if self._names[-1] == "p":
             self.leave("p")
-        if self._names[-1] == "li":
-            self.leave("li")
+        if self._names[-1] in (("li",) if name == "li" else ("dt", "dd")):
+            self.leave(self._names[-1])
         self.enter(name, marks)
+
+    def open_item(self, name: str, marks: int) -> None:
+        self.open_term(name, marks)
         if self._counters and self._counters[-1] >= 0:
             self._counters[-1] += 1
             self._marker = f"{self._counters[-1]}. "
         else:
             self._marker = "- "
 
-    def open_term(self, name: str, marks: int) -> None:
-        if self._names[-1] == "p":
-            self.leave("p")
-        if self._names[-1] in ("dt", "dd"):
-            self.leave(self._names[-1])
-        self.enter(name, marks)
-
     def open_table(self, name: str, marks: int) -> None:
         self.enter(name, marks)
         self._tables.append(_HtmlTable(self._open[-1], len(self.found.blocks)))
 
     def open_rows(self, name: str, marks: int) -> None:
-        self.flush()
         if self._pop_to(_TABLE_WALLS):
             self.enter(name, marks)
 
     def open_row(self, name: str, marks: int) -> None:
-        self.flush()
         if self._pop_to(_HOLD_ROWS):
             self.enter(name, marks)
             self._tables[-1].rows.append([])
 
     def open_cell(self, name: str, marks: int) -> None:
-        self.flush()
         if not self._pop_to(_HOLD_CELLS):
             return
         if self._names[-1] != "tr":
@@ -376,12 +359,12 @@ class _Walk:
         table, blocks = self._tables.pop(), self.found.blocks
         inside = blocks[table.begin :]
         if _is_data(table, inside):
-            text = _markdown([[_cell(blocks[a:b]) for a, b in row] for row in table.rows if row])
+            cells = [[blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row]
+            text = _markdown(cells)
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
-            blocks.append(
-                Block("table", text, 0, num_linked, table.container, self._marks[table.container])
-            )
+            place = table.container
+            blocks.append(Block("table", text, 0, num_linked, place, self._marks[place]))
 
     def flush(self) -> None:
         """End the block that is being read, if there is any."""
@@ -395,8 +378,7 @@ class _Walk:
         held.clear()
         if "&" in raw:
             raw = unescape(raw)
-        if "\u00ad" in raw:
-            raw = raw.replace("\u00ad", "")
+        raw = raw.replace("\u00ad", "")
         kind: Kind = "text"
         level = 0
         if self._is_code:
@@ -423,8 +405,7 @@ class _Walk:
         self.found.blocks.append(Block(kind, text, level, num_linked, place, marks))
 
 
-_WALLS = frozenset(("td", "th", "caption", "table"))
-"""Containers that no end inside them may end."""
+_WALLS = frozenset(("td", "th", "caption", "table"))  # containers that no end inside them may end
 _TABLE_WALLS = frozenset(("table",))
 _HOLD_ROWS = frozenset(("table", "thead", "tbody", "tfoot"))
 _HOLD_CELLS = frozenset((*_HOLD_ROWS, "tr"))
@@ -481,19 +462,16 @@ def _learn(tag: str) -> tuple[_Step | None, str, int]:
 
 
 def _is_data(table: _HtmlTable, inside: list[Block]) -> bool:
+    is_grid = len(table.rows) > 1 and max(map(len, table.rows)) > 1 and bool(inside)
+    has_cells = all(stop - start < 2 for row in table.rows for start, stop in row)
     return (
-        len(table.rows) > 1
-        and max(map(len, table.rows)) > 1
-        and all(stop - start < 2 for row in table.rows for start, stop in row)
+        is_grid
+        and has_cells
         and all(b.kind in ("text", "heading") and len(b.text) <= MAX_CELL_CHARS for b in inside)
-        and bool(inside)
     )
 
 
-def _cell(blocks: list[Block]) -> str:
-    return " ".join(block.text for block in blocks).replace("\n", " ").replace("|", "\\|")
-
-
 def _markdown(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    plain = ([cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows)
+    lines = [f"| {' | '.join(row)} |" for row in plain]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

@@ -21,8 +21,9 @@ DENSE_WEIGHT = 2.5
 _SENTENCE_END = re.compile(
     r"(?<=[.!?\u2026][\s\"'\u201d\u00bb)])|(?<=[\u3002\uff01\uff1f\uff0e\u0964])|\n"
 )
-_INTRODUCES = (":", "\uff1a")
-"""Ends of a block that belongs to the one after it."""
+_INTRODUCES = (":", "\uff1a")  # ends of a block that belongs to the one after it
+
+_PROSE = ("text", "item")  # kinds of blocks that are neither headings, code nor tables
 
 Span = tuple[int, int]
 
@@ -78,48 +79,48 @@ def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Sect
         low, high, headings = waiting.pop()
         if low == high:
             continue
-        start, end = places[low][0], places[high - 1][1]
+        span = places[low][0], places[high - 1][1]
         levels = [block.level for block in blocks[low:high] if block.kind == "heading"]
         is_headed = blocks[low].kind == "heading" and levels.count(min(levels)) == 1
-        is_long = size_of(text[start:end]) > config.max_chars
+        is_long = size_of(text[slice(*span)]) > config.max_chars
         if levels and (is_long or is_headed):
             waiting += reversed(_parts(blocks, low, high, headings, min(levels)))
         elif is_long:
-            yield from _long_parts(text, blocks[low:high], places[low:high], headings, config)
+            for pieces in _long_parts(text, blocks[low:high], places[low:high], config):
+                yield _section(text, pieces, headings, config)
         elif len(levels) < high - low:  # not only headings
-            prose = "\n".join(b.text for b in blocks[low:high] if b.kind in ("text", "item"))
-            yield _section(text, (start, end), headings, prose, config)
+            kinds = (block.kind for block in blocks[low:high])
+            yield _section(text, [*zip(places[low:high], kinds, strict=True)], headings, config)
+
+
+Piece = tuple[Span, str]
+"""A block or a sentence: its position in the text, and its kind."""
 
 
 def _section(
-    text: str, span: Span, headings: tuple[str, ...], prose: str, config: CutConfig
+    text: str, pieces: Sequence[Piece], headings: tuple[str, ...], config: CutConfig
 ) -> Section:
+    span = (pieces[0][0][0], pieces[-1][0][1])
+    prose = "\n".join(text[slice(*place)].strip() for place, kind in pieces if kind in _PROSE)
     size = size_of(text[slice(*span)])
     reason = "too_short" if size < config.min_chars else "too_long" * (size > config.max_chars)
     return Section(headings, text[slice(*span)], *span, prose, reason)
 
 
 def _long_parts(
-    text: str,
-    blocks: Sequence[Block],
-    places: Sequence[Span],
-    headings: tuple[str, ...],
-    config: CutConfig,
-) -> Iterator[Section]:
+    text: str, blocks: Sequence[Block], places: Sequence[Span], config: CutConfig
+) -> Iterator[list[Piece]]:
     """Cut a range without headings between its paragraphs, or sentences, into parts of like length.
 
     A paragraph that introduces the next one stays with it where both fit.
     """
-    pieces: list[tuple[Span, bool]] = []
+    pieces: list[Piece] = []
     for block, place in zip(blocks, places, strict=True):
-        is_prose = block.kind in ("text", "item")
-        if is_prose and size_of(text[slice(*place)]) > config.max_chars:
-            pieces += [(span, True) for span in _sentences(text, place)]
-        else:
-            pieces.append((place, is_prose))
+        is_long = block.kind in _PROSE and size_of(text[slice(*place)]) > config.max_chars
+        pieces += [(span, block.kind) for span in (_sentences(text, place) if is_long else [place])]
     sizes = [size_of(text[slice(*span)]) for span, _ in pieces]
     goal = sum(sizes) / -(-sum(sizes) // config.max_chars)
-    held: list[tuple[Span, bool]] = []
+    held: list[Piece] = []
     total = 0.0
     for piece, size in zip(pieces, sizes, strict=True):
         if held:
@@ -127,23 +128,12 @@ def _long_parts(
             if whole > config.max_chars or total + size / 2 > goal:
                 stays = len(held) > 1 and text[slice(*held[-1][0])].endswith(_INTRODUCES)
                 rest = [held.pop()] if stays else []
-                yield _joined(text, held, headings, config)
+                yield held
                 held, total = rest, sum(size_of(text[slice(*span)]) for span, _ in rest)
             total += piece[0][0] - held[-1][0][1] if held else 0
         held.append(piece)
         total += size
-    yield _joined(text, held, headings, config)
-
-
-def _joined(
-    text: str,
-    pieces: Sequence[tuple[Span, bool]],
-    headings: tuple[str, ...],
-    config: CutConfig,
-) -> Section:
-    span = (pieces[0][0][0], pieces[-1][0][1])
-    prose = "\n".join(text[slice(*span)] for span, is_prose in pieces if is_prose)
-    return _section(text, span, headings, prose, config)
+    yield held
 
 
 def _sentences(text: str, place: Span) -> Iterator[Span]:

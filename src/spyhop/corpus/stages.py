@@ -1,19 +1,20 @@
-"""The stages: segment pages, drop duplicates, drop contaminated segments."""
+"""The stages: segment pages, drop duplicates, drop contaminated segments, draw some."""
 
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, compress
 from time import monotonic
 
-from spyhop.corpus.cluster import run_on_ray
-from spyhop.corpus.pool import Pool
+from pydantic import Field
+
+from spyhop.corpus.pool import Pool, run_on_ray
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
-from spyhop.schema import InputError, Item, Segment
+from spyhop.schema import Config, InputError, Item, Segment
 from spyhop.stage import Context, Estimate, Progress, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, nested_draw
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
@@ -43,7 +44,7 @@ class Repeat(Segment):
     similarity: float
 
 
-@stage(version=4, writes=Segment, plan=plan_segments)
+@stage(version=5, writes=Segment, plan=plan_segments)
 def segment(
     ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
 ) -> Iterator[Segment]:
@@ -78,10 +79,9 @@ def _summary(ctx: Context) -> str:
     """Say how many pages were read, and why the others were not."""
     lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
     total, num_lost = ctx.counts["pages"], sum(lost.values())
-    reasons = ", ".join(f"{name} {n:,}" for name, n in sorted(lost.items(), key=lambda x: -x[1]))
-    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost" + (
-        f" ({reasons})" if reasons else ""
-    )
+    reasons = ", ".join(f"{name} {n:,}" for name, n in Counter(lost).most_common())
+    shown = f" ({reasons})" if reasons else ""
+    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}"
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
@@ -100,9 +100,7 @@ def _rows(ctx: Context, number: int) -> Iterator[Segment]:
         yield segment
 
 
-def plan_kept(
-    config: NearConfig | ContaminationConfig, segments: Estimate, **_: object
-) -> Estimate:
+def plan_kept(config: Config, segments: Estimate, **_: object) -> Estimate:
     """As many rows at most; the rate is that of a benchmark on one core."""
     return Estimate(rows=segments.rows, seconds=segments.rows / SEGMENTS_PER_S)
 
@@ -143,11 +141,9 @@ class _Live:
     """Progress: bytes done, pages a second, segments, the most frequent reasons of drops."""
 
     def __init__(self, ctx: Context, parts: list[Part]) -> None:
-        self._ctx = ctx
+        self._ctx, self._started, self._tally = ctx, monotonic(), Counter[str]()
         self._sizes = [part.num_bytes for part in parts]
-        self._done = [is_done(ctx.state, number) for number in range(len(parts))]
-        self._tally = Counter[str]()
-        self._started = monotonic()
+        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.state, at))
         self._tell()
 
     def chunk(self, number: int, tally: Counter[str]) -> None:
@@ -155,16 +151,35 @@ class _Live:
         self._tell()
 
     def part(self, number: int) -> None:
-        self._done[number] = True
+        self._done += self._sizes[number]
         self._tell()
 
     def _tell(self) -> None:
-        done = sum(size for size, is_done in zip(self._sizes, self._done, strict=True) if is_done)
         speed = self._tally[PAGES] / max(monotonic() - self._started, 1e-3)
-        reasons = [(n, name) for name, n in self._tally.items() if name not in ("", PAGES)]
-        chief = ", ".join(
-            f"{name} {n:,}" for n, name in sorted(reasons, reverse=True)[:NOTE_REASONS]
-        )
+        lost = Counter({name: n for name, n in self._tally.items() if name not in ("", PAGES)})
+        chief = ", ".join(f"{name} {n:,}" for name, n in lost.most_common(NOTE_REASONS))
         note = f"{speed:,.0f} pages/s, {self._tally['']:,} segments; dropped: {chief or '-'}"
         total = sum(self._sizes)
-        self._ctx.report(Progress("segmenting", done / 1e6, total / 1e6, "MB", note))
+        self._ctx.report(Progress("segmenting", self._done / 1e6, total / 1e6, "MB", note))
+
+
+class SampleConfig(Config):
+    """How many are drawn."""
+
+    num_rows: int = Field(gt=0)
+    """Segments to keep; all of them where there are fewer."""
+    seed: int = 0
+
+
+@stage(
+    version=1,
+    writes=Segment,
+    plan=lambda config, segments: Estimate(
+        rows=min(config.num_rows, segments.rows), row_tokens=segments.row_tokens
+    ),
+)
+def sample(ctx: Context, config: SampleConfig, *, segments: Artifact) -> Iterator[Segment]:
+    """Keep a uniform random draw, in the order of the input; it contains any smaller one."""
+    is_drawn = nested_draw(segments, config.num_rows, config.seed)
+    rows = ctx.track(segments.rows(Segment), "drawing", total=len(is_drawn))
+    yield from compress(rows, is_drawn)

@@ -1,30 +1,30 @@
 """Tags of a page: where they begin and end, and the marks that their attributes give."""
 
 import re
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 
 from spyhop.text.tables import table
 
 RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "textarea")
 """Elements that end at their first end, or with the page."""
-UNREAD = re.findall(
-    r"\w+",
-    "noscript svg template select object audio video canvas nav footer dialog button",
-)
+UNREAD = (
+    "noscript", "svg", "template", "select", "object", "audio", "video", "canvas", "nav", "footer",
+    "dialog", "button",
+)  # fmt: skip
 """Other elements without main text; most tags are in them.
 
 Nested or unclosed ones are walked like others, so that no page takes more than linear time."""
 _REST = r"""[^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+)*+"""
 TAG = re.compile(
     r"<(?:!--(?!-?>)[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)|"
-    + "|".join(
-        rf"{name}(?=[\s>])[^<]*+(?:<(?!/{name}\b)[^<]*+)*+(?:</{name}{_REST}>|\Z)" for name in RAW
+    + "".join(
+        rf"{each}(?=[\s>])[^<]*+(?:<(?!/{each}\b)[^<]*+)*+(?:</{each}{_REST}>|\Z)|" for each in RAW
     )
-    + "|"
-    + "|".join(
-        rf"{name}(?=[\s>])[^<]*+(?:<(?!/?{name}\b)[^<]*+)*+</{name}{_REST}>" for name in UNREAD
+    + "".join(
+        rf"{each}(?=[\s>])[^<]*+(?:<(?!/?{each}\b)[^<]*+)*+</{each}{_REST}>|" for each in UNREAD
     )
-    + r"|[aA]>|(a(?=\s[^<>]{0,999}?\bhref\b)"
+    + r"[aA]>|(a(?=\s[^<>]{0,999}?\bhref\b)"
     + rf"|(?:img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
     + r"|[!?/][^<>]*+>)"
 )
@@ -38,14 +38,13 @@ _ELEMENTS = (
 MARKS = {name: 1 << place for place, name in enumerate([*_WORDS, *_ELEMENTS.split()])}
 """Bits for the name of an element and for words in its class, id and role."""
 _SAME = {"th": "td", "dt": "dl", "dd": "dl", "menu": "nav"}
-BESIDE = sum(
-    MARKS[name]
-    for name in ("comment", "related", "share", "asks", "promo", "menu", "hidden", "meta")
-)
+_BESIDE = ("comment", "related", "share", "asks", "promo", "menu", "hidden", "meta")
+BESIDE = sum(MARKS[name] for name in _BESIDE)
 _WORD_MARKS = {word: MARKS[name] for name, words in _WORDS.items() for word in words.split()}
-_MODIFIERS = frozenset(
-    "has no not with without enabled disabled open closed off free label".split()  # noqa: SIM905
-)
+_MODIFIERS = frozenset((
+    "has", "no", "not", "with", "without", "enabled", "disabled", "open", "closed", "off", "free",
+    "label",
+))  # fmt: skip
 """A class with one of these words describes a state, not the content."""
 _LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -74,13 +73,9 @@ def marks_of(name: str, tag: str) -> int:
 
 @lru_cache(1 << 16)
 def _label_marks(label: str) -> int:
-    """Return the marks of one class, id or role."""
     if label.islower():
         words = label.replace("_", "-").split("-")
     else:
         words = [word.lower() for word in _WORD.findall(label)]
-    marks = 0
-    if _MODIFIERS.isdisjoint(words):
-        for word in words:
-            marks |= _WORD_MARKS.get(word, 0)
-    return marks
+    found = [_WORD_MARKS.get(word, 0) for word in words] if _MODIFIERS.isdisjoint(words) else []
+    return reduce(or_, found, 0)

@@ -5,21 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from pydantic import Field
 
 from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.charset import decode
-from spyhop.corpus.extract import (
-    ExtractConfig,
-    Extracted,
-    Refused,
-    converted,
-    extract,
-    text_blocks,
-)
+from spyhop.corpus.extract import ExtractConfig, Extracted, Refused, converted, extract, text_blocks
 from spyhop.corpus.filters import (
     MAX_LANGUAGE_RANK,
     Candidate,
@@ -71,8 +63,7 @@ class RefusedPage(Row):
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Result of a page or a section: a segment, or a dropped row and its reason."""
 
     row: Row
@@ -90,20 +81,17 @@ def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
         yield refused(page, str(error))
         return
     digest = hashlib.sha256(page.data).hexdigest()[:16]
-    num_sections = 0
+    section = None
     for section in cut(found.title, found.blocks, config.cut):
-        num_sections += 1
         yield _outcome(page, digest, section, config)
-    if num_sections == 0:
+    if section is None:
         yield refused(page, "no_text")
 
 
 def refused(page: ArchivePage, reason: str) -> Outcome:
     """Return the outcome of a page that is given up whole."""
-    return Outcome(
-        RefusedPage(id=row_id(page.url, page.origin), url=page.url, origin=page.origin),
-        PAGE + reason,
-    )
+    row = RefusedPage(id=row_id(page.url, page.origin), url=page.url, origin=page.origin)
+    return Outcome(row, PAGE + reason)
 
 
 def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
@@ -118,16 +106,31 @@ def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
 def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
     text, found = redact(section.text)
     named = [redact(heading) for heading in section.headings]
-    shown, num_redacted = section, 0
+    language, reason = "", section.reason
+    if not reason:
+        language = language_of(section.prose, config.filters.languages)
+        candidate = Candidate(section, language, found.total(), is_plain=not page.is_html)
+        reason = reason_against(candidate, config.filters)
+    headings, num_redacted = list(section.headings), 0
     if config.redact:
-        shown = replace(section, headings=tuple(heading for heading, _ in named), text=text)
+        headings = [heading for heading, _ in named]
         num_redacted = found.total() + sum(each.total() for _, each in named)
-    if section.reason:
-        return _row(page, digest, shown, "", num_redacted, section.reason)
-    language = language_of(section.prose, config.filters.languages)
-    candidate = Candidate(section, language, found.total())
-    reason = reason_against(candidate, config.filters)
-    return _row(page, digest, shown, language, num_redacted, reason)
+    else:
+        text = section.text
+    row = Segment(
+        id=row_id(page.url, page.origin, str(section.start), text),
+        url=page.url or page.origin,
+        headings=headings,
+        text=text,
+        start=section.start,
+        end=section.end,
+        language=language,
+        num_redacted=num_redacted,
+        is_toxic=not reason and is_toxic(text),
+        page_digest=digest,
+        origin=page.origin,
+    )
+    return Outcome(row, reason)
 
 
 def language_of(text: str, wanted: Sequence[str] = ()) -> str:
@@ -142,22 +145,3 @@ def language_of(text: str, wanted: Sequence[str] = ()) -> str:
     ranked = cast(list[tuple[str, int]], found)
     near = [code for code, rank in ranked if rank <= NEAR_RANK * ranked[0][1]]
     return str(next((code for code in near if code in wanted), near[0] if near else "unknown"))
-
-
-def _row(
-    page: ArchivePage, digest: str, section: Section, language: str, num_redacted: int, reason: str
-) -> Outcome:
-    row = Segment(
-        id=row_id(page.url, page.origin, str(section.start), section.text),
-        url=page.url or page.origin,
-        headings=list(section.headings),
-        text=section.text,
-        start=section.start,
-        end=section.end,
-        language=language,
-        num_redacted=num_redacted,
-        is_toxic=not reason and is_toxic(section.text),
-        page_digest=digest,
-        origin=page.origin,
-    )
-    return Outcome(row, reason)

@@ -9,13 +9,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 
 from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.read import Part, read
-from spyhop.corpus.work import Outcome, SegmentConfig, refused, segments_of
+from spyhop.corpus.work import SegmentConfig, refused, segments_of
 from spyhop.processes import WorkItem
 from spyhop.store import atomic_write
 
@@ -37,12 +38,6 @@ class PartItem(WorkItem):
     """Page number to reason."""
     unread: int | None = None
     """Page at which reading itself hung; the part ends there."""
-
-    @classmethod
-    def of(cls, number: int, part: Part, config: SegmentConfig, folder: Path) -> "PartItem":
-        """Return a part to work on from its start, under the config's caps."""
-        memory = config.page_memory_mb << 20
-        return cls(number, part, config, folder, time_s=config.page_s, memory_bytes=memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,67 +76,51 @@ def serve(receive: Callable[[], PartItem], send: Callable[[WorkItemUpdate], None
 
 
 def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
-    num_chunks = len(chunks_of(item.folder, item.number))
-    lines: list[bytes] = []
-    tally: Counter[str] = Counter()
+    num_chunks, num_pages = len(chunks_of(item.folder, item.number)), 0
+    lines: list[tuple[str, str]] = []
     pages = read(item.part, item.config.read, item.config.extract.max_bytes)
-    number = -1
-    while True:
-        number += 1
+    for number in count():
         send(WorkItemUpdate("reading", number))
-        page = None
-        if number != item.unread:
-            page = next(pages, None)
-        else:
-            tally[PAGES] += 1
-            _note(
-                [_line(refused(ArchivePage("", item.part.files[0][1]), "time_cap"))], lines, tally
-            )
+        if number == item.unread:
+            num_pages += 1
+            hung = refused(ArchivePage("", item.part.files[0][1]), "time_cap")
+            lines.append((hung.reason, hung.row.model_dump_json()))
+            break
+        page = next(pages, None)
         if page is None:
             break
         if number >= num_chunks * CHUNK_PAGES:
             send(WorkItemUpdate("working", number))
-            tally[PAGES] += 1
-            _note(_lines(page, item, number), lines, tally)
-        if (number + 1) % CHUNK_PAGES == 0 and tally:
-            num_chunks = _flush(item, num_chunks, lines, tally[PAGES])
-            send(WorkItemUpdate("chunk", number, tally))
-            tally = Counter()
-            lines = []
-    if tally:
-        _flush(item, num_chunks, lines, tally[PAGES])
+            num_pages += 1
+            lines += _lines(page, item, number)
+        if (number + 1) % CHUNK_PAGES == 0 and num_pages:
+            send(WorkItemUpdate("chunk", number, _write(item, num_chunks, lines, num_pages)))
+            num_chunks, num_pages, lines = num_chunks + 1, 0, []
+    tally = _write(item, num_chunks, lines, num_pages) if num_pages else Counter[str]()
     (item.folder / f"{item.number:06d}{DONE}").touch()
     send(WorkItemUpdate("done", number, tally))
 
 
-def _lines(page: ArchivePage, item: PartItem, number: int) -> list[tuple[str, bytes]]:
-    """Return the reason and the line of each outcome of a page."""
-    if number in item.given_up:
-        return [_line(refused(page, item.given_up[number]))]
+def _lines(page: ArchivePage, item: PartItem, number: int) -> list[tuple[str, str]]:
+    """Return the reason and the row, as JSON, of each outcome of a page."""
+    reason = item.given_up.get(number)
     try:
-        return [_line(outcome) for outcome in segments_of(page, item.config)]
+        found = [refused(page, reason)] if reason else list(segments_of(page, item.config))
+        return [(outcome.reason, outcome.row.model_dump_json()) for outcome in found]
     except MemoryError:
-        return [_line(refused(page, "memory_cap"))]
+        lost = refused(page, "memory_cap")
     except Exception:  # noqa: BLE001 (the edge of a process: no page may stop a crawl)
         print(f"{page.origin}:\n{traceback.format_exc()}", file=sys.stderr)  # noqa: T201
-        return [_line(refused(page, "error"))]
+        lost = refused(page, "error")
+    return [(lost.reason, lost.row.model_dump_json())]
 
 
-def _line(outcome: Outcome) -> tuple[str, bytes]:
-    return outcome.reason, f"{outcome.reason}\t{outcome.row.model_dump_json()}".encode()
-
-
-def _note(found: list[tuple[str, bytes]], lines: list[bytes], tally: Counter[str]) -> None:
-    for reason, line in found:
-        tally[reason] += 1
-        lines.append(line)
-
-
-def _flush(item: PartItem, num_chunks: int, lines: list[bytes], num_pages: int) -> int:
-    path = item.folder / f"{item.number:06d}-{num_chunks:06d}.jsonl.zst"
-    with (
-        atomic_write(path) as temporary,
-        pa.output_stream(temporary, compression="zstd") as stream,
-    ):
-        stream.write(b"\n".join([f"{PAGES}\t{num_pages}".encode(), *lines]))
-    return num_chunks + 1
+def _write(
+    item: PartItem, number: int, lines: list[tuple[str, str]], num_pages: int
+) -> Counter[str]:
+    """Write a chunk; return its outcomes by reason."""
+    path = item.folder / f"{item.number:06d}-{number:06d}.jsonl.zst"
+    text = "\n".join(f"{reason}\t{row}" for reason, row in [(PAGES, str(num_pages)), *lines])
+    with atomic_write(path) as temporary, pa.output_stream(temporary, compression="zstd") as stream:
+        stream.write(text.encode())
+    return Counter({PAGES: num_pages}) + Counter(reason for reason, _ in lines)

@@ -1,15 +1,16 @@
 """Rate pairs, check the ratings, keep the best; select the prompts that need a stronger teacher."""
 
-from spyhop.curate.gate import GateConfig, gate
-from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
-from spyhop.curate.labels import LabelsConfig, read_labels
-from spyhop.curate.likelihood import LikelihoodConfig, rate_by_likelihood
-from spyhop.curate.preconditions import (
+from spyhop.curate.gate import (
+    GateConfig,
     check_pair_count,
     check_repeats,
+    gate,
     needs_repeats,
     with_threshold,
 )
+from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
+from spyhop.curate.labels import LabelsConfig, read_labels
+from spyhop.curate.likelihood import LikelihoodConfig, rate_by_likelihood
 from spyhop.curate.rate import RateConfig, rate
 from spyhop.curate.select_hardest import SelectHardestConfig, select_hardest
 from spyhop.curate.split import (

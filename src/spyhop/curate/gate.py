@@ -7,16 +7,17 @@ its model got worse; the gate fails on such ratings.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pydantic import Field
 
+from spyhop.curate.keep import KeepConfig
 from spyhop.curate.rate import count_rating, read_ratings, rounded
 from spyhop.schema import Config, Finding, InputError, Label, Rating
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
 
+LOWER = "gate.min_repeated (0 needs no second ratings)"
 MAX_ONE_SCORE = 0.9
 """Maximum share of scored pairs with the same (rounded) score."""
 
@@ -62,24 +63,15 @@ class GateCounts:
     def add(self, rating: Rating) -> None:
         """Count one pair."""
         self.methods.add(rating.method)
+        self.num_repeated += int(rating.is_repeated)
         if rating.score is None:
             self.missing[rating.missing] += 1
-        else:
-            self.scores[rounded(rating.score)] += 1
-        self.num_repeated += int(rating.is_repeated)
-        if rating.score is not None and rating.second_score is not None:
+            return
+        self.scores[rounded(rating.score)] += 1
+        if rating.second_score is not None:
             self.repeated.append((rating.score, rating.second_score))
-        if rating.score is not None and rating.written is not None:
+        if rating.written is not None:
             self.written.append((rating.written, rating.score))
-
-
-class LabelledRating(NamedTuple):
-    """A human label and the rating of the same pair."""
-
-    is_good: bool
-    is_selected: bool
-    label_score: float | None
-    score: float | None
 
 
 @stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
@@ -109,8 +101,7 @@ def gate(
         counts.add(rating)
         count_rating(ctx, rating)
         if label := people.pop(name, None):
-            is_selected = rating.score is not None and rating.score >= config.selected_from
-            judged.append(LabelledRating(label.is_good, is_selected, label.score, rating.score))
+            judged.append((label, rating.score))
     if labels is not None:
         ctx.count("labels/used", len(judged))
         ctx.count("labels/foreign", len(people))
@@ -118,7 +109,7 @@ def gate(
             raise InputError(f"{labels}: no label belongs to a rated pair")
     yield from findings(counts, config)
     if judged:
-        if all(row.is_good for row in judged):
+        if all(label.is_good for label, _ in judged):
             ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
@@ -147,13 +138,20 @@ def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
     yield _agreement(counts, config)
 
 
-def label_findings(rows: Sequence[LabelledRating], config: GateConfig) -> Iterator[Finding]:
+def label_findings(
+    rows: Sequence[tuple[Label, float | None]], config: GateConfig
+) -> Iterator[Finding]:
     """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
+
+    Args:
+        rows: A human label and the judge's score of each pair.
+        config: Limits.
 
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """
-    num_good, num_selected = sum(row.is_good for row in rows), sum(row.is_selected for row in rows)
-    num_both = sum(row.is_good and row.is_selected for row in rows)
+    selected = [label for label, score in rows if (score or 0) >= config.selected_from]
+    num_good, num_selected = sum(label.is_good for label, _ in rows), len(selected)
+    num_both = sum(label.is_good for label in selected)
     share = num_good / len(rows)
     precision = wilson(num_both, num_selected) if num_selected else None
     is_better = precision is not None and precision.low > share
@@ -171,7 +169,7 @@ def label_findings(rows: Sequence[LabelledRating], config: GateConfig) -> Iterat
     recall = wilson(num_both, num_good) if num_good else None
     text = f"of {num_good} good pairs {_percent(recall)} have such a score"
     yield _finding("recall", recall, None, num_good, True, text)
-    both = [(r.label_score, r.score) for r in rows if r.label_score and r.score is not None]
+    both = [(label.score, score) for label, score in rows if label.score and score is not None]
     if len(both) > 1:
         kappa, shown = _kappa(both)
         limit = config.min_label_kappa
@@ -250,3 +248,43 @@ def _finding(
 
 def _percent(found: Interval | None) -> str:
     return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if found else "none"
+
+
+def with_threshold(gate: GateConfig, keep: KeepConfig) -> GateConfig:
+    """Return the gate with the threshold of `keep`, unless it has its own."""
+    if gate.good_score is not None or keep.min_score is None:
+        return gate
+    return gate.model_copy(update={"good_score": keep.min_score})
+
+
+def needs_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
+    """Whether nothing can be kept unless a judge rates some pairs twice."""
+    return keep.uses_scores and keep.gate == "refuse" and gate.min_repeated > 0
+
+
+def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting: str) -> None:
+    """Reject settings with which a judge's ratings cannot pass the gate."""
+    if needs_repeats(gate, keep) and num_repeated < gate.min_repeated:
+        raise ValueError(
+            f"{setting} = {num_repeated} is below gate.min_repeated = {gate.min_repeated}, so "
+            f"ratings cannot pass; raise it, or lower {LOWER}"
+        )
+
+
+@stage(version=1, writes=Finding, plan=lambda config, pairs: Estimate(rows=1))
+def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> Iterator[Finding]:
+    """Yield the finding `num_pairs`: at least as many pairs as the gate needs rated twice."""
+    if pairs.num_rows < config.min_repeated:
+        raise InputError(
+            f"{pairs}: {pairs.num_rows:,} pairs, but the gate needs {config.min_repeated:,} that "
+            f'are rated twice; add pairs, lower {LOWER}, or set keep.gate = "report"'
+        )
+    num, text = pairs.num_rows, f"{pairs.num_rows:,} pairs, {config.min_repeated:,} required"
+    yield Finding(
+        id="num_pairs",
+        value=num,
+        limit=config.min_repeated,
+        num_rows=num,
+        is_passed=True,
+        text=text,
+    )

@@ -68,21 +68,18 @@ def read_labels(
         yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
 
 
-def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: {row!r:.60} is not a row")
+def _label(config: LabelsConfig, row: dict[str, Any], where: str) -> Label:
     name = row.get("id")
     if name in (None, ""):
         name = pair_id(field(row, "instruction", where), field(row, "response", where))
-    score = _score(row.get("score"), where)
-    good = row.get("good")
-    if good in (None, "") and score is None:
-        raise InputError(f"{where}: a label needs good (true or false) or score (1 to 5)")
+    score, good = _score(row.get("score"), where), row.get("good")
     is_good = score is not None and score >= config.good_score
     if good not in (None, ""):
         if str(good).lower() not in WORDS:
             raise InputError(f"{where}: good = {good!r:.40}: write true or false")
         is_good = WORDS[str(good).lower()]
+    elif score is None:
+        raise InputError(f"{where}: a label needs good (true or false) or score (1 to 5)")
     return Label(id=str(name), is_good=is_good, score=score)
 
 

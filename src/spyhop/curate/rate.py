@@ -211,15 +211,16 @@ class _Judging:
 
     def _weighed(self, choice: Choice) -> Rating:
         """Return the mean of the scores under their probabilities."""
-        shares, label, method = choice.probabilities, self.judge.label, self.config.method
-        if choice.error is not None or not shares:
-            missing = "no_verdict" if choice.error is None else "failed"
-            return Rating(
-                score=None, method=method, judge=label, missing=missing, error=choice.error
-            )
-        score = sum((n + 1) * share for n, share in enumerate(shares))
+        shares = choice.probabilities if choice.error is None else ()
+        score = sum((n + 1) * share for n, share in enumerate(shares)) if shares else None
         return Rating(
-            score=score, method=method, judge=label, probabilities=list(shares), value=score
+            score=score,
+            method=self.config.method,
+            judge=self.judge.label,
+            missing="" if shares else "no_verdict" if choice.error is None else "failed",
+            probabilities=list(shares),
+            value=score,
+            error=choice.error,
         )
 
     def _read(self, replies: Sequence[Reply]) -> Rating:

@@ -53,13 +53,14 @@ def select_hardest(
     subset contains a smaller one. A response without a readable answer (also if cut, refused or
     empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
     unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
-    Some 200 bytes a row in memory.
+    Some 300 bytes a row in memory.
 
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
     for answers to other prompts.
     """
-    ids = [number_of(row.id) for row in prompts.rows(Prompt)]
+    names = [name for batch in prompts.batches(["id"]) for name in batch["id"].to_pylist()]
+    ids = [number_of(name) for name in names]
     known = _hardness(ctx, config, set(ids), answers)
     hardness = np.array([known.get(name, -np.inf) for name in ids])
     if ids and not known:
@@ -69,7 +70,7 @@ def select_hardest(
             f"answer, {ctx.counts['samples/foreign']} answer other prompts"
             + ("; set num_samples to 2 or more" if config.by == "disagreement" else "")
         )
-    draws = np.array([number_of(f"{config.seed}/{r.id}") for r in prompts.rows(Prompt)], np.uint64)
+    draws = np.array([number_of(f"{config.seed}/{name}") for name in names], np.uint64)
     is_kept = np.zeros(len(hardness), dtype=np.bool_)
     is_kept[np.lexsort((draws, -hardness))[: config.num_rows]] = True
     rows = ctx.track(prompts.rows(Prompt), "choosing", total=len(hardness))

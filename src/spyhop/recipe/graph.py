@@ -117,8 +117,9 @@ def set_dtype(recipe: Recipe, dtype: str) -> None:
     """Let the local models of a recipe run in a precision, unless their own files name one."""
 
     def changed(ref: Ref) -> Ref:
-        is_local = isinstance(ref, Use) and isinstance(ref.config, Local)
-        if not is_local or ref.config.dtype != "auto":
+        if not isinstance(ref, Use) or not isinstance(ref.config, Local):
+            return ref
+        if ref.config.dtype != "auto":
             return ref
         given = ref.config.model_dump()
         return replace(ref, config=Local.model_validate({**given, "dtype": dtype}))

@@ -1,20 +1,29 @@
-"""Rows and records, readable in a terminal."""
+"""Records, rows, and rows as a model is trained on them, readable in a terminal."""
 
 import glob
 import json
-from itertools import islice
+import sys
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from spyhop.models.folder import load_tokenizer
+from spyhop.models.local import pick_format
 from spyhop.recipe.events import RUN
 from spyhop.recipe.graph import Recipe
 from spyhop.recipe.resolve import resolve
-from spyhop.schema import ArtifactError
+from spyhop.render import Renderer, TrainOn
+from spyhop.schema import ArtifactError, InputError
 from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
+from spyhop.train.encoding import Encoding, MaskedRow, encode_rows, masked_row
 
 LONG_CHARS = 2000
+TARGET, CONTEXT, SPECIAL = "black on green", "dim", "bold magenta"
+SPECIAL_TARGET = "bold magenta on green"
 
 
 def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
@@ -91,3 +100,59 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
+
+
+def show_mask(
+    artifact: Artifact,
+    num_rows: int,
+    console: Console,
+    *,
+    model: Path,
+    chat_format: str = "saved",
+    train_on: TrainOn = "all",
+) -> None:
+    """Print the first rows of answers as they are trained on.
+
+    Supervised tokens are on green, context is dim, special tokens are magenta. Without colour,
+    supervised tokens are between `[[` and `]]`.
+    """
+    columns = {"id", "messages"}
+    if not all(columns <= set(batch.schema.names) for batch in islice(artifact.batches(), 1)):
+        raise InputError(f"{artifact.path.name}: its rows have no `messages`; nothing to mask")
+    tokenizer = load_tokenizer(model)
+    renderer = Renderer(tokenizer, pick_format(chat_format, model, tokenizer))
+    encoding = Encoding(renderer, max_tokens=sys.maxsize, train_on=train_on)
+    has_colour = bool(console.color_system)
+    legend = Text.assemble(
+        ("supervised tokens", TARGET), ", ", ("context", CONTEXT), ", ", ("special tokens", SPECIAL)
+    )
+    console.print(legend if has_colour else "[[supervised tokens]] and context", markup=False)
+    values = (row for b in artifact.batches() for row in b.to_pylist(maps_as_pydicts="strict"))
+    for made in encode_rows(encoding, list(islice(values, num_rows))):
+        console.rule()
+        name = made.row.id
+        if not made.sequences:
+            reason = made.detail or made.reason
+            console.print(f"{name}: {reason}; not trained on", markup=False)
+            continue
+        for each in made.sequences:
+            shown = masked_row(name, each.ids, each.is_supervised, renderer)
+            num = f"{len(shown.pieces):,} tokens, {shown.num_supervised:,} of them supervised"
+            console.print(f"{name}: {num}", style="bold")
+            console.print(_coloured(shown, has_colour=has_colour))
+
+
+def _coloured(row: MaskedRow, *, has_colour: bool) -> Text:
+    text = Text()
+    was_supervised = False
+    for (is_supervised, is_special), some in groupby(row.pieces, key=itemgetter(1, 2)):
+        if not has_colour and is_supervised != was_supervised:
+            text.append("[[" if is_supervised else "]]")
+        was_supervised = is_supervised
+        style = TARGET if is_supervised else CONTEXT
+        if is_special:
+            style = SPECIAL_TARGET if is_supervised else SPECIAL
+        text.append("".join(piece.text for piece in some), style)
+    if not has_colour and was_supervised:
+        text.append("]]")
+    return text

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -68,12 +67,7 @@ class Display:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Stop drawing and print a summary."""
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"

@@ -81,12 +81,12 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
                         judge=checker)
             for name, each in scores.items()
         }  # fmt: skip
-    written = _written(config.measure, suites)
-    if config.measure.num_samples > 1 and written:
+    read = written(config.measure, suites)
+    if config.measure.num_samples > 1 and read:
         given = config.measure.sampling.model_dump(exclude_unset=True)
         how = _changed(config.measure, sampling=Sampling(**given | {"temperature": TEMPERATURE}))
-        own = {suite.task.name: items[suite.task.name] for suite in written}
-        further["sampled"] = add_scores(r, how, written, own, models, SAMPLED, **by)
+        own = {suite.task.name: items[suite.task.name] for suite in read}
+        further["sampled"] = add_scores(r, how, read, own, models, SAMPLED, **by)
     swept: dict[str, Ref] = {}
     for message in config.system_messages:
         how = _changed(greedy, system_message=message.text)
@@ -194,12 +194,8 @@ def add_audits(
     return made
 
 
-def any_written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> bool:
-    """Return whether responses are read in any of the suites, instead of options scored."""
-    return bool(_written(how, suites))
-
-
-def _written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> list[Placed]:
+def written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> list[Placed]:
+    """Return the suites in which responses are read, instead of options scored."""
     asked = how.for_tasks(suite.task for suite in suites)
     return [each for each in suites if asked.protocol(each.task.name).method == "generate"]
 

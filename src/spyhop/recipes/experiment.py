@@ -39,8 +39,9 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "teacher": ("teacher only (few)", ()),
     "progressive": ("assistant, then teacher", ("ta", "teacher", "mixed")),
     "mixed": ("assistant and teacher, mixed", ()),
-    "on-policy": ("own answers, corrected by the teacher", ("off-policy",)),
+    "on-policy": ("own answers, corrected by the teacher", ("off-policy", "off-policy-3x")),
     "off-policy": ("the teacher's answers, as many of its tokens", ()),
+    "off-policy-3x": ("the teacher's answers, three times its tokens", ("off-policy",)),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -140,6 +141,8 @@ class Page:
     scores: dict[str, Ref] = field(default_factory=dict)
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
+    picked: dict[str, Ref] = field(default_factory=dict)
+    """Answers that were chosen or corrected, where arms learn from some."""
 
     def add(
         self,
@@ -154,9 +157,10 @@ class Page:
             title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
             arm_titles={name: title(name) for name in names}, caveats=caveats,
         )  # fmt: skip
+        picked = {"picked": self.picked} if self.picked else {}
         r.add(
             "report", arms_page, arms, scores=self.scores, students=self.students,
-            answers=self.answers, **more,
+            answers=self.answers, **picked, **more,
         )  # fmt: skip
 
 

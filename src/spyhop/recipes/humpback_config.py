@@ -19,7 +19,7 @@ from spyhop.curate import (
 )
 from spyhop.evaluate import MeasureConfig, SealConfig
 from spyhop.recipe.promote import PromoteConfig
-from spyhop.recipes.inputs import AuditJudge, Student, Suite, check_judged
+from spyhop.recipes.inputs import AuditJudge, Student, Suite, check_judged, one_of
 from spyhop.recipes.mixture import Collection, Place
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -74,11 +74,7 @@ class Pages(Config):
     num_segments: int | None = Field(None, gt=0)
     """Segments to draw after filtering. Default: all."""
 
-    @model_validator(mode="after")
-    def _one_place(self) -> "Pages":
-        if bool(self.inputs) == (self.fetch is not None):
-            raise ValueError("set exactly one of inputs and fetch")
-        return self
+    _one_place = model_validator(mode="after")(one_of("inputs", "fetch"))
 
 
 class Rater(Config):
@@ -108,11 +104,7 @@ class ScalingSet(Config):
     max_rows: int | None = Field(None, gt=0)
     """Points up to this size, where the set is smaller than the largest of them."""
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> "ScalingSet":
-        if (self.seeds is not None) + (self.collection is not None) + self.own != 1:
-            raise ValueError("set exactly one of seeds, collection and own")
-        return self
+    _one_origin = model_validator(mode="after")(one_of("seeds", "collection", "own"))
 
 
 class HumpbackConfig(Config):

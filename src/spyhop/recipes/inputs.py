@@ -1,10 +1,10 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -18,6 +18,17 @@ from spyhop.settings import HUB, InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
 
 
+def one_of(*names: str) -> Callable[[Any], Any]:
+    """Return a validator that wants exactly one of these fields to be set."""
+
+    def check(config: Config) -> Config:
+        if sum(bool(getattr(config, name)) for name in names) != 1:
+            raise ValueError(f"set exactly one of {', '.join(names[:-1])} and {names[-1]}")
+        return config
+
+    return check
+
+
 class Student(Config):
     """The model to train: a Hugging Face folder, or a new one around a tokenizer."""
 
@@ -27,10 +38,10 @@ class Student(Config):
     """Folder of a tokenizer, for a new model of the shape `new`."""
     new: NewModelConfig = NewModelConfig()
 
+    _one_origin = model_validator(mode="after")(one_of("base", "tokenizer"))
+
     @model_validator(mode="after")
-    def _one_origin(self) -> "Student":
-        if (self.base is None) == (self.tokenizer is None):
-            raise ValueError("set exactly one of base and tokenizer")
+    def _shape_is_used(self) -> "Student":
         if self.base is not None and "new" in self.model_fields_set:
             raise ValueError("new is the shape of a new model; take it out, or base")
         return self

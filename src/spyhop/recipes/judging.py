@@ -96,7 +96,7 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     questions = r.add(QUESTIONS, open_questions, asked, folder=data)
     answers: dict[str, Ref] = {}
     people: dict[str, Ref] = {}
-    given = {"questions": questions, "answers": answers}
+    given: dict[str, Ref | dict[str, Ref]] = {"questions": questions, "answers": answers}
     if config.check:
         for side, column in enumerate(suite.responses):
             ready, step = ReadyConfig(suite=suite, side=side), f"answers-{side + 1}"
@@ -108,8 +108,9 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
             ready, file = ReadyConfig(suite=suite, name=title), Source(path)
             answers[title] = r.add(step, ready_answers, ready, questions=questions, folder=file)
         else:
-            how, model = config.respond, served(path)
-            answers[title] = r.add(step, respond, how, questions=questions, model=model)
+            answers[title] = r.add(
+                step, respond, config.respond, questions=questions, model=served(path)
+            )
     verdicts: dict[str, Ref] = {}
     forms = config.forms or _forms(config, suite)
     for title, path in config.judges.items():

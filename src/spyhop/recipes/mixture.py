@@ -11,7 +11,7 @@ from spyhop.augment import AnswerConfig, MeasureLossesConfig, answer, measure_er
 from spyhop.collect.messages import read_prompts
 from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
-from spyhop.recipes.inputs import served
+from spyhop.recipes.inputs import one_of, served
 from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
@@ -28,11 +28,7 @@ class Place(Config):
     fetch: collect.FetchConfig | None = None
     """Files on the hub or in a bucket; fetched once."""
 
-    @model_validator(mode="after")
-    def _one_place(self) -> "Place":
-        if (self.path is None) == (self.fetch is None):
-            raise ValueError("set exactly one of path and fetch")
-        return self
+    _one_place = model_validator(mode="after")(one_of("path", "fetch"))
 
 
 class Pilot(Config):

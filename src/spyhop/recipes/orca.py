@@ -16,7 +16,7 @@ from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, SealConfig, 
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.evaluating import add_audits, add_scores, add_seal, any_written
+from spyhop.recipes.evaluating import SCORES, add_audits, add_scores, add_seal, written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -24,6 +24,7 @@ from spyhop.recipes.inputs import (
     add_base,
     add_items,
     check_judged,
+    one_of,
     placed,
     served,
 )
@@ -50,11 +51,7 @@ class Answering(Config):
     answer (`style`)."""
     answers: augment.AnswerConfig = augment.AnswerConfig()
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> "Answering":
-        if (self.recorded is None) == (self.file is None):
-            raise ValueError("set exactly one of file and recorded")
-        return self
+    _one_origin = model_validator(mode="after")(one_of("file", "recorded"))
 
 
 SHARED = {"sampling"}
@@ -159,21 +156,21 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {"base": Use(Local(name="base"), base)}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
-    if scores and answers and any_written(config.measure, suites):
+    if scores and answers and written(config.measure, suites):
         by = [] if config.judge is None else [served(config.judge)]
         pair = scores["base"], scores["student"]
         more["audits"] = add_audits(r, by, items, *pair, answers)

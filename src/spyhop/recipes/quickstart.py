@@ -1,21 +1,9 @@
 """The Orca loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model and differs in what it reads:
-
-    base              not trained, asked to explain; base-answers, asked for the answer alone
-    explanations      the teacher's answers under system messages that ask for reasons
-    answers-tokens    the bare answers to the same queries, for as many tokens
-    answers-queries   the bare answers to the same queries, for as many passes
-    style             explanations of the same form, but with random steps (and the right answer)
-    ta                the teaching assistant's explanations: many, often wrong
-    teacher           the teacher's explanations of a few queries
-    progressive       the assistant's first, then the teacher's (Orca's order)
-    mixed             the same rows as progressive, shuffled
-    4-verified        those of 4 answers to each query that state the right result; so for 1 to 16
-                      answers and all, verified, majority, shortest (verified) and likely (most)
-    on-policy         the student's own answers to new queries, corrected by the teacher from the
-                      first wrong step; off-policy, the teacher's answers for as many of its tokens
-    4-verified-usd    the same for as many answers of the teacher as one to each query
+Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has their
+titles and comparisons, `_PHASES` their rows and budgets. Further arms learn from several answers to
+a query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), or from their own
+answers, corrected by the teacher (`on-policy`).
 """
 
 from collections.abc import Iterable
@@ -28,6 +16,7 @@ from spyhop import world
 from spyhop.augment import (
     AnswerConfig,
     CorrectConfig,
+    MatchConfig,
     PickConfig,
     answer,
     correct_answers,
@@ -51,7 +40,7 @@ from spyhop.recipes.experiment import (
     starting_model,
     tuning,
 )
-from spyhop.schema import Config, NoConfig
+from spyhop.schema import Config
 from spyhop.text.tables import table
 from spyhop.train import tune
 
@@ -165,8 +154,9 @@ _PHASES: dict[str, tuple[PhaseBudget, ...]] = {
     ),
     "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
 }
-_POLICIES = ("on-policy", "off-policy")
-"""After one training on the teacher's explanations of a few queries."""
+_POLICIES = {"on-policy": 0, "off-policy": 1, "off-policy-3x": 3}
+"""Arms after a training on the teacher's explanations of a few queries: how many times the tokens
+of its corrections the teacher then writes whole answers with; 0 learns from the corrections."""
 _TEACHERS = {
     _TA: ("teaching assistant", world.TA),
     "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
@@ -186,7 +176,6 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r, page = Recipe(name), Page()
     declared: dict[str, RecipeStep] = {}
-    picked: dict[str, Ref] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = setting.problems(setting.num_items)
@@ -203,11 +192,11 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
             rows = _answers(run, config.messages, dict.fromkeys([*kinds, *shown]))
             page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
-                if pick_of(arm):
-                    picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
                 learn = _after_warm_up if arm in _POLICIES else _train
                 trained = learn(run, arm, rows, snapshots)
+                if arm in rows:
+                    page.picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 message = config.text(ANSWER if "answers" in arm else STEPS)
                 for share in (*snapshots, 1.0):
                     run.measure(arm, trained, message, share)
@@ -218,9 +207,8 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
     several = [arm for each in config.settings for arm in each.arms if arm not in _PHASES]
-    more = {"picked": picked} if picked else {}
     names = list(dict.fromkeys([*_PHASES, *several]))
-    page.add(r, names, caveats, audits=audits, sealed=declared, **more)
+    page.add(r, names, caveats, audits=audits, sealed=declared)
     return r
 
 
@@ -310,22 +298,22 @@ def _after_warm_up(
 ) -> list[RecipeStep]:
     """Add half a training on few explanations, and half on what `_POLICIES` read of new queries."""
     how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
-    start = f"{run.setting.name}.{{}}.{run.seed}"
-    known = {step.name: step for step in run.r.steps}
-    if (warm := known.get(start.format("warm"))) is None:
+    names = [f"{run.setting.name}.{kind}.{run.seed}" for kind in ("warm", "corrected")]
+    known = [step for step in run.r.steps if step.name in names]
+    if not known:
         warm = run.step("warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]})
-        student, asked = Use(Local(name="student"), warm), rows["explained"].inputs["prompts"]
         own = asked_under("", run.setting).sampling
-        correction = CorrectConfig(student_sampling=own)
         corrected = run.step(
-            "corrected", correct_answers, correction, prompts=asked, student=student,
-            teacher=Use(world.Solver()),
+            "corrected", correct_answers, CorrectConfig(student_sampling=own),
+            prompts=rows["explained"].inputs["prompts"],
+            student=Use(Local(name="student"), warm), teacher=Use(world.Solver()),
         )  # fmt: skip
-        given = {"answers": rows["explained"], "like": corrected}
-        matched = run.step("matched", match_tokens, NoConfig(), **given)
-    else:
-        corrected, matched = (known[start.format(kind)] for kind in ("corrected", "matched"))
-    read = corrected if arm == "on-policy" else matched
+        known = [warm, corrected]
+    warm, read = known
+    if times := _POLICIES[arm]:
+        given = {"answers": rows["explained"], "like": read}
+        read = run.step(f"{arm}.rows", match_tokens, MatchConfig(times=times), **given)
+    rows[arm] = read
     return [warm, run.step(arm, tune, how, base=warm, answers={arm: read})]
 
 

@@ -1,13 +1,8 @@
 """The Humpback loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model, reads as many tokens, and differs in what it reads:
-
-    seed        the seed pairs
-    seed-own    the same student, asked under the system message that it was trained with
-    uncurated   the seed pairs, and every document with the instruction written for it
-    random      the seed pairs, and about as many of these, drawn at random, as curation keeps
-    curated     the seed pairs, and those that M0 (the student of `seed`) rates 4 and better
-    round-2     the seed pairs, and those that M1 (the student of `curated`) rates 4 and better
+Every arm starts from the same model and reads as many tokens of seed pairs and others, of which
+`experiment.ARMS` has the titles. `random` draws about as many as curation keeps; M0, the student of
+`seed`, rates for `curated`, and M1, the student of `curated`, for `round-2`.
 
 Seed pairs count twice in every mixture. Nothing but the page at the end looks at what kind a
 document is.

@@ -108,11 +108,15 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             )
     base_scores = found["accuracy"].pop(BASE, None)
     if config.judge is not None and base_scores is not None:
-        (questions,), by, how = items.values(), served(config.judge), JudgeConfig(reference=BASE)
+        (questions,), by, judging = (
+            items.values(),
+            served(config.judge),
+            JudgeConfig(reference=BASE),
+        )
         for student, scores in found["accuracy"].items():
             pair = {BASE: base_scores, student: scores}
             found["win_rate"][student] = r.add(
-                f"verdicts-{student}", judge, how, questions=questions, answers=pair, judge=by
+                f"verdicts-{student}", judge, judging, questions=questions, answers=pair, judge=by
             )
     page = ScalePageConfig(title=r.name, runs=runs)
     taken = {name: each for name, each in found.items() if each}

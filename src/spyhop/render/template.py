@@ -406,8 +406,8 @@ def _cut(text: str, responses: Sequence[_Response], thinking: Thinking = "keep")
         own = next((r for r in responses if r.start <= start and end <= len(r.text)), None)
         is_masked = own is not None and thinking == "mask" and own.has_thought
         is_supervised = own is not None and not (is_masked and end <= own.content)
-        slot = _SLOT.fullmatch(text, start, end)
-        parts.append(_Part(text[start:end], slot, is_supervised, is_generated=own is not None))
+        found = _SLOT.fullmatch(text, start, end)
+        parts.append(_Part(text[start:end], found, is_supervised, is_generated=own is not None))
     return parts
 
 

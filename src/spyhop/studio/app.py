@@ -28,7 +28,7 @@ from spyhop.studio import (
     pages_rows,
     pages_runs,
     pages_vote,
-)
+)  # fmt: skip
 from spyhop.studio.safety import LOOPBACK, Guard
 from spyhop.studio.site import Site, page, stores_by_name
 

@@ -15,9 +15,11 @@ WITH_RESPONSES = (
     "collect.read_answers", "collect.read_conversations",
 )  # fmt: skip
 """Stages whose rows are responses of a model."""
-WITH_RATINGS = ("curate.rate", "curate.rate_by_likelihood", "curate.keep")
-WITH_PAIRS = ("augment.backtranslate", "collect.read_seeds", "collect.read_pairs")
-BETWEEN = "\n\n"
+LABELLED = (
+    "curate.rate", "curate.rate_by_likelihood", "curate.keep", *WITH_RESPONSES,
+    "augment.backtranslate", "collect.read_seeds", "collect.read_pairs",
+)  # fmt: skip
+"""Stages whose rows people label: those with ratings first."""
 
 
 def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (plain data)
@@ -94,11 +96,11 @@ def question_of(row: Mapping[str, Any]) -> str:
     asked = [turn["content"] for turn in row.get("messages") or () if turn["role"] == "user"]
     if "ending" not in row:  # the turns of a response are those of the model
         asked = asked or list(row.get("turns") or ())
-    return BETWEEN.join(asked) or row.get("question") or row.get("instruction") or ""
+    return "\n\n".join(asked) or row.get("question") or row.get("instruction") or ""
 
 
 def response_of(row: Mapping[str, Any]) -> str:
     """Return the response of a row: its text, its last turn, or the turns of its model."""
     turns = row.get("messages") or ()
     last = turns[-1]["content"] if turns and turns[-1]["role"] == "assistant" else ""
-    return row.get("response") or last or BETWEEN.join(row.get("turns") or ())
+    return row.get("response") or last or "\n\n".join(row.get("turns") or ())

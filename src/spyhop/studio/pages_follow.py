@@ -28,7 +28,7 @@ from spyhop.studio.site import Catalog, page, site_of
 from spyhop.studio.tables import Engine, Table
 
 MOST_ROWS = 6
-SEARCH_S, NEEDLE = 1.5, 80
+SEARCH_S, LEAST_CHARS, MOST_CHARS = 1.5, 10, 80
 """Seconds that source files are searched, and characters that are looked for."""
 TOKENIZER, SETTINGS = "tokenizer_config.json", ("train_on", "thinking", "history")
 
@@ -76,24 +76,24 @@ def follow(
 
 
 def _source(artifact: Artifact, row: Mapping[str, Any]) -> str:
-    """Return the file and line that has a row's longest line, if the row does not state them.
+    """Return the file and line that a row was read from, if it does not state them.
 
-    Inputs that are files of this machine are searched, for at most `SEARCH_S` seconds.
+    The second half of its longest line is looked for, since a template may have written its
+    beginning, in the inputs that are files of this machine; for at most `SEARCH_S` seconds.
     """
     lines = [each for value in row.values() if isinstance(value, str) for each in value.split("\n")]
-    text, end = max(lines, key=len, default="")[-NEEDLE:], monotonic() + SEARCH_S
-    if not text or re.search(r":\d+$", str(row.get("origin", ""))):
+    longest, end = max(lines, key=len, default=""), monotonic() + SEARCH_S
+    text = longest[len(longest) // 2 :][-MOST_CHARS:]
+    if len(text) < LEAST_CHARS or re.search(r"(:|line) ?\d+$", str(row.get("origin", ""))):
         return ""
     wanted = {text.encode(errors="replace"), to_json(text)[1:-1], json.dumps(text)[1:-1].encode()}
     folders = [Path(each.name) for some in artifact.record.inputs.values() for each in some]
     with suppress(InputError, OSError):
-        for path in (
-            file for folder in folders if folder.exists() for file in matching(folder, "*")
-        ):
+        for path in (file for each in folders if each.exists() for file in matching(each, "*")):
             rows = (row for _, row in read_rows(path))
             found = map(to_json, rows) if path.suffix == PARQUET else byte_lines(path)
             for number, line in enumerate(found, 1):
-                if any(each in line for each in wanted):
+                if any(form in line for form in wanted):
                     return f"{path.parent.name}/{path.name}:{number}"
                 if monotonic() > end:
                     return ""

@@ -16,9 +16,7 @@ from starlette.routing import Route
 from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.studio.lookup import (
-    WITH_PAIRS,
-    WITH_RATINGS,
-    WITH_RESPONSES,
+    LABELLED,
     parts_of,
     query,
     question_of,
@@ -33,38 +31,37 @@ nav = [("Label", "/label")]
 LABELS = "labels.jsonl"
 MOST_ROWS = 500
 """Rows that are ranked for labelling: the most suspicious ones."""
+MOST_AT_ONCE = 200_000
+"""Rows that are ranked before the page is sent; a million take about a second."""
 KEY = ("id", "rater", "response")
 """A label is of a response: those of several models to one item have the same id."""
 GOOD = {"keep": True, "drop": False, "": None}
 SCORES = {"", "1", "2", "3", "4", "5"}
-Pair = tuple[str, str]
-FIELDS = ("id", "rater", "keep", "score", "why", "undo")
-LEAST = 0.4
-"""Suspicion from which a reason is shown."""
-_TABLE = (files("spyhop.studio") / "suspicion.toml").read_text(encoding="utf-8")
-_LENGTHS = {"response": "length(response)", "messages": "length(messages[-1].content)"}
-_SQL = """WITH sized AS (SELECT *, ln(1 + {length}) AS size FROM read_parquet($parts)),
-    stats AS (SELECT {stats} FROM sized),
-    rated AS (SELECT id, [{reasons}] AS parts FROM sized, stats)
-    FROM rated ORDER BY if(list_max(parts) >= $least, -list_max(parts), 0), md5(id), id LIMIT $most
-"""
+Ranked = dict[str, tuple[dict[str, Any], list[str]]]
+_SUSPICION = tomllib.loads((files("spyhop.studio") / "suspicion.toml").read_text("utf-8"))
 
 
 def choose(request: Request) -> Response:
     """List the artifacts whose rows can be labelled, those with ratings first."""
     site, stores = site_of(request), {}
-    order = (*WITH_RATINGS, *WITH_RESPONSES, *WITH_PAIRS)
     for store, root in site.stores.items():
         steps = site.catalog(store).steps()
         labelled = {row["id"] for row in people_rows(root / PEOPLE / LABELS)}
-        found = [each for each in site.catalog(store).artifacts() if each.record.stage in order]
-        found.sort(key=lambda each: order.index(each.record.stage))
+        found = [each for each in site.catalog(store).artifacts() if each.record.stage in LABELLED]
+        found.sort(key=lambda each: LABELLED.index(each.record.stage))
         stores[store] = [(each, steps.get(each.name, [""])[0]) for each in found], len(labelled)
     return page(request, "label_choose.html", stores=stores)
 
 
 def label(request: Request) -> Response:
-    """Show the next row that the person has not labelled, or the one that the address names."""
+    """Show the next row that the person has not labelled, or the one that the address names.
+
+    The page of a large table comes first; its row follows once the rows are ranked.
+    """
+    artifact, known = artifact_of(request), site_of(request).kept
+    is_ready = artifact.num_rows <= MOST_AT_ONCE or ("label", artifact.digest) in known
+    if not is_ready and "hx-request" not in request.headers:
+        return page(request, "label.html", artifact=artifact, url=request.url, file=_file(request))
     rater = unquote(request.cookies.get("rater", ""))
     return _next(request, rater, request.query_params.get("row", ""))
 
@@ -72,7 +69,8 @@ def label(request: Request) -> Response:
 async def save(request: Request) -> Response:
     """Write a label, or remove the last one, and show the next row."""
     form = dict(parse_qsl((await request.body()).decode(errors="replace")))
-    given = {name: form.get(name, "").strip() for name in FIELDS}
+    names = ("id", "rater", "keep", "score", "why", "undo")
+    given = {name: form.get(name, "").strip() for name in names}
     try:
         return await run_in_threadpool(_save, request, given)
     except InputError as error:  # beside the form, which keeps what was written
@@ -95,7 +93,7 @@ def _save(request: Request, given: dict[str, str]) -> Response:
         score = given["score"]
         if (not given["keep"] and not score) or given["keep"] not in GOOD or score not in SCORES:
             raise InputError("choose keep or drop, or a score from 1 to 5")
-        row = rows_by_id(artifact, [row_id]).get(row_id)
+        row = _row(request, row_id)[0]
         if row is None:
             raise InputError(f"{artifact} has no row {row_id:.60}")
         label = {
@@ -113,21 +111,18 @@ def _save(request: Request, given: dict[str, str]) -> Response:
 
 def _next(request: Request, rater: str, row_id: str) -> Response:
     artifact, labels = artifact_of(request), people_rows(_file(request))
-    key = ("label", artifact.digest)
-    ranked = site_of(request).keep(key, lambda: ranking(artifact, MOST_ROWS))
-    own, said = dict[Pair, dict[str, Any]](), defaultdict[Pair, set[Any]](set)
+    ranked = _ranked(request)
+    own = {(each["id"], each["response"]): each for each in labels if each["rater"] == rater}
+    said = defaultdict[tuple[str, str], set[Any]](set)
     for each in labels:
-        pair = each["id"], each["response"]
-        said[pair].add(each["good"])
-        if each["rater"] == rater:
-            own[pair] = each
+        said[each["id"], each["response"]].add(each["good"])
     pairs = {name: (name, response_of(each)) for name, (each, _) in ranked.items()}
     due = sorted(
         (name for name in ranked if pairs[name] not in own),
         key=lambda name: len(said[pairs[name]]) < 2,
     )
     row_id = row_id or next(iter(due), "")
-    row, reasons = ranked.get(row_id) or (rows_by_id(artifact, [row_id]).get(row_id), [])
+    row, reasons = _row(request, row_id)
     response = response_of(row) if row else ""
     if len(said[row_id, response]) > 1:
         reasons = ["people disagree", *reasons]
@@ -141,26 +136,37 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
     )  # fmt: skip
 
 
-def ranking(artifact: Artifact, most: int) -> dict[str, tuple[dict[str, Any], list[str]]]:
+def _ranked(request: Request) -> Ranked:
+    artifact = artifact_of(request)
+    found: Ranked = site_of(request).keep(("label", artifact.digest), lambda: ranking(artifact))
+    return found
+
+
+def _row(request: Request, row_id: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a row, and the reasons to look at it; only a row that is not ranked is searched."""
+    if row_id in (ranked := _ranked(request)):
+        return ranked[row_id]
+    return rows_by_id(artifact_of(request), [row_id] * bool(row_id)).get(row_id), []
+
+
+def ranking(artifact: Artifact) -> Ranked:
     """Return the most suspicious rows by id, with the reasons.
 
     Rows without a reason follow in a fixed random order.
     """
-    parts = parts_of(artifact)
+    parts, least = parts_of(artifact), _SUSPICION["least"]
     described = query("DESCRIBE FROM read_parquet($parts)", parts=parts)
     columns = {row["column_name"] for row in described}
-    used = [row for row in tomllib.loads(_TABLE)["reasons"] if row["needs"] in columns]
+    used = [row for row in _SUSPICION["reasons"] if row["needs"] in columns]
     values = list(dict.fromkeys(value for row in used for value in row.get("of", [])))
-    sql = _SQL.format(
-        length=next((sql for name, sql in _LENGTHS.items() if name in columns), "0"),
+    sql = _SUSPICION["query"].format(
+        length=next((sql for name, sql in _SUSPICION["length"].items() if name in columns), "0"),
         stats=", ".join(f"avg({v}) AS m{n}, stddev({v}) AS s{n}" for n, v in enumerate(values)),
         reasons=", ".join(f"coalesce({_suspicion(row, values)}, 0.0)::DOUBLE" for row in used),
     )
     reasons = {
-        row["id"]: [
-            each["name"] for each, part in zip(used, row["parts"], strict=True) if part >= LEAST
-        ]
-        for row in query(sql, parts=parts, least=LEAST, most=most)
+        row["id"]: [u["name"] for u, part in zip(used, row["parts"], strict=True) if part >= least]
+        for row in query(sql, parts=parts, least=least, most=MOST_ROWS)
     }
     rows = rows_by_id(artifact, reasons)
     return {row_id: (rows[row_id], some) for row_id, some in reasons.items()}

@@ -166,10 +166,9 @@ def _table(request: Request) -> Table:
 def _names(request: Request) -> dict[str, Any]:
     store, artifact = request.path_params["store"], artifact_of(request)
     steps = site_of(request).catalog(store).steps().get(artifact.path.name, [])
-    base = f"/rows/{store}/{quote(artifact.path.name)}"
     return {
-        "store": store, "artifact": artifact, "base": base, "steps": steps,
-        "params": request.query_params,
+        "store": store, "artifact": artifact, "base": f"/rows/{store}/{quote(artifact.path.name)}",
+        "steps": steps, "params": request.query_params,
     }  # fmt: skip
 
 

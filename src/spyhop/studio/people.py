@@ -17,7 +17,6 @@ from spyhop.schema import InputError
 from spyhop.store import atomic_write
 
 PEOPLE = "people"
-Fields = Mapping[str, Any]
 
 
 def people_rows(path: Path) -> list[dict[str, Any]]:
@@ -25,7 +24,9 @@ def people_rows(path: Path) -> list[dict[str, Any]]:
     return _read(path)[0]
 
 
-def put(path: Path, row: Fields, key: Sequence[str] = ("id",), *, is_removed: bool = False) -> None:
+def put(
+    path: Path, row: Mapping[str, Any], key: Sequence[str] = ("id",), *, is_removed: bool = False
+) -> None:
     """Add a row, or replace or remove the one that has the same `key`.
 
     The change is on disk when this returns. A new row is appended. Else the whole file is written
@@ -45,7 +46,7 @@ def put(path: Path, row: Fields, key: Sequence[str] = ("id",), *, is_removed: bo
                 os.fsync(file.fileno())
 
 
-def _line(row: Fields) -> str:
+def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 

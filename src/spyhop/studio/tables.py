@@ -78,12 +78,6 @@ class RowQuery:
     sort: str = ""
     is_descending: bool = False
 
-    def without(self, name: str) -> "RowQuery":
-        """Return it without the filter of a column."""
-        facets, ranges = dict(self.facets), dict(self.ranges)
-        facets.pop(name, None), ranges.pop(name, None)
-        return replace(self, facets=facets, ranges=ranges)
-
 
 class Engine:
     """One DuckDB for all pages: capped in memory, and unable to read outside the stores."""
@@ -177,7 +171,10 @@ class Table:
         own = {*query.facets, *query.ranges} & keys.keys()
         found = self._grouped(query, {k: v for k, v in keys.items() if k not in own})
         for name in own:
-            found |= {name: self._grouped(query.without(name), {name: keys[name]})[name]}
+            facets, ranges = ({**each} for each in (query.facets, query.ranges))
+            facets.pop(name, None), ranges.pop(name, None)
+            others = replace(query, facets=facets, ranges=ranges)
+            found |= {name: self._grouped(others, {name: keys[name]})[name]}
         return found
 
     def bins(self) -> dict[str, Bins]:

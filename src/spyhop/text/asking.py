@@ -13,9 +13,7 @@ _WH = pattern("asking_wh")
 _YES_NO = pattern("asking_yes_no")
 _FINITE = pattern("asking_finite")
 _ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
-_DUTY = re.compile(
-    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to) (\w+)"
-)
+_DUTY = pattern("asking_duty")
 _ADVERBIAL = pattern("asking_adverbial")
 _ROLE = re.compile(r"^you(?: are|'re) (?:an?|the|now an?) ", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"^(?:i|my|we|our|i'm|i've|we're)(?= )", re.IGNORECASE)
@@ -89,15 +87,12 @@ def language_of(text: str) -> str:
 
 
 def _is_request(sentence: str) -> bool:
-    bare = _OPENING.sub("", sentence).replace("\u2019", "'")
-    if sentence.rstrip("\"'*)\u201d ").endswith(("?", "\uff1f")) or _REQUEST.search(sentence):
+    bare, end = _OPENING.sub("", sentence).replace("\u2019", "'"), sentence.rstrip("\"'*)\u201d ")
+    if end.endswith(("?", "\uff1f")) or _REQUEST.search(sentence) or _WH.match(bare):
         return True
-    is_stated = sentence.rstrip("\"'*)\u201d ").endswith((".", "!"))
-    if _WH.match(bare) or (_YES_NO.match(bare) and not is_stated):
+    if _YES_NO.match(bare) and not end.endswith((".", "!")):
         return True
-    if _is_imperative(bare):
-        return True
-    if any(verb in _IMPERATIVES for verb in _DUTY.findall(bare.lower())) or _ROLE.match(bare):
+    if _is_imperative(bare) or _ROLE.match(bare) or _IMPERATIVES & {*_DUTY.findall(bare.lower())}:
         return True
     clauses = re.split(r"[,;:]\s+", bare)[1:]
     clauses = clauses if _ADVERBIAL.match(bare) else clauses[:1]
@@ -107,18 +102,10 @@ def _is_request(sentence: str) -> bool:
 def _is_imperative(sentence: str) -> bool:
     first = re.findall(r"[\w']+", sentence.lower().replace("re-", "re"))[:2]
     is_adverb = len(first) > 1 and (first[0].endswith("ly") or first[0] in ("either", "both"))
-    return first[:2] == ["do", "not"] or any(
-        word in _IMPERATIVES for word in first[: 1 + is_adverb]
-    )
+    return first == ["do", "not"] or bool(_IMPERATIVES & {*first[: 1 + is_adverb]})
 
 
 def _is_title(sentence: str, text: str) -> bool:
-    is_query = sentence[:1].islower() and len(sentence.split()) <= 3 * TITLE_WORDS
-    is_short = len(sentence.split()) <= TITLE_WORDS or is_query
-    if _ANSWERING.match(sentence):
-        return False
-    return (
-        is_short
-        and not text.rstrip().endswith((".", "!", "\u3002"))
-        and not _FINITE.search(sentence)
-    )
+    most = TITLE_WORDS * (3 if sentence[:1].islower() else 1)  # a query may be longer
+    is_sentence = text.rstrip().endswith((".", "!", "\u3002")) or _FINITE.search(sentence)
+    return len(sentence.split()) <= most and not (is_sentence or _ANSWERING.match(sentence))

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from spyhop.text.marks import is_hypothetical
 from spyhop.text.normal import normal
+from spyhop.text.tables import source
 
 # Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
 _MARKUP = str.maketrans("\u2018\u2019", "''", '*`$"\u201c\u201d')
@@ -21,48 +22,11 @@ _TAGS = re.compile(
     r"|\\[(\[] ?| ?\\[)\]]",
     re.IGNORECASE,
 )
-_ABOUT = (
-    r"(?: (?:to|for|of|here|among|from|that|in|i|we|based|given|according)\b[^\n.:=?!(){}]{0,60}?)?"
-)
-_NAMES = (
-    r"\b(?:answer|ans|(?:correct|right|best|final|appropriate|likely|suitable|accurate) "
-    r"(?:choice|option|one|response|letter|statement))(?: (?:choice|option|letter))?"
-)
-_IS = r"(?:is|was|would be|would have been|should be|must be|will be|has to be|[:=.](?= )|[:=])"
-_SURELY = (
-    r"(?: (?:therefore|thus|hence|then|clearly|definitely|probably|simply|indeed|again|still"
-    r"|(?:most )?likely),?){0,2}"
-)
-_CUE = rf"(?:{_NAMES}{_ABOUT}\s{{0,3}}{_IS}{_SURELY}(?: to be| option)?|\\boxed|\\fbox)"
-_ELSEWHERE = (  # Chinese and Japanese, French, Spanish, Italian, Portuguese, German
-    r"(?:(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u6b63\u78ba\u9078\u9805|\u7b54\u3048|\u6b63\u89e3)"
-    r"[^\n\u3002:]{0,8}?(?:[\u662f\u4e3a\u70ba\u9009\u9078\u306f:])[\u662f\u4e3a]?"
-    r"|[\u6545\u5e94\u61c9\u8be5\u8a72\u6211]?[\u9009\u9078]"
-    r"(?:\u62e9|\u64c7|\u9879|\u9805)?[\u662f\u4e3a:]?"
-    r"|\b(?:respuesta|r\u00e9ponse|risposta|resposta|antwort|opci\u00f3n|option)(?: \w{1,12}){0,2}"
-    r"(?: (?:es|est|ist|\u00e8|\u00e9|lautet) (?:la |l'|die )?| ?: ?))"
-)
-_VERBS = (
-    r"\b(?:I|we)(?:'d| would| will|'ll| must| should)?(?: \w{3,10}ly| also| still)? "
-    r"(?:choose|chose|pick|select|go with|opt for|vote for|answer with|answer|lean towards?|guess"
-    r"|say|(?:think|believe) (?:that )?(?:it is|it's|it would be))(?: that)?(?: it is| it's)?"
-    r"|\blet'?s (?:go with|choose|pick)|\b(?:that |which )?leaves(?: us with| only)?|\bleft with"
-    r"|\b(?:it|this|that|which)(?: is|'s| must be| should be| would be| has to be| can only be)"
-    rf"{_SURELY}(?: to be)?|\blikely to be"
-    r"|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
-)
-_NO_ANSWER = (
-    r"(?:none|neither|either|both|unknown|unclear|undetermined|ambiguous|impossible to|"
-    r"not (?:possible|clear|given|listed|among)|cannot|can't)\b"
-)
+_CUE, _ELSEWHERE = source("choice_cue"), source("choice_cue_elsewhere")
+_VERBS, _NO_ANSWER, _WRONG = map(source, ("choice_verbs", "choice_none", "choice_wrong"))
 _SET_OFF = (  # the end of a bare label; "A dog", "I'm", "C.S." and "3.5" have none
     r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
     r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
-)
-
-_WRONG = (
-    r" (?:(?:is|was|can|must)(?: \w{1,12}){0,2}? (?:not|wrong|incorrect|false|out|impossible)"
-    r"|isn't|cannot|can't)\b"
 )
 
 
@@ -132,8 +96,8 @@ def _plain(text: str) -> str:
 
 def _stated(match: re.Match[str]) -> str:
     """Return the upper-case label of a match, "" where it does not state exactly one."""
-    groups = match.groupdict()
-    if any(groups.get(name) is not None for name in ("also", "also_weak")):
+    groups = {name: text for name, text in match.groupdict().items() if text is not None}
+    if {"also", "also_weak"} & groups.keys():
         return ""
     names = ("label", "weak", "first", "bare")
     return next((groups[name] for name in names if groups.get(name)), "").strip("(){}[]'").upper()
@@ -144,10 +108,9 @@ def _opens_list(
 ) -> bool:
     """Say whether the label at the head of `text` is the first of several, one after another."""
     line, _, below = text[head.end() :].partition("\n")
-    if _stated(head) == labels[0] and len(labels) > 1:
-        second = re.escape(labels[1])
-        if re.search(rf"(?<!\w){second}[).:]", line):
-            return True
+    is_first = _stated(head) == labels[0] and len(labels) > 1
+    if is_first and re.search(rf"(?<!\w){re.escape(labels[1])}[).:]", line):
+        return True
     following = opening.match(below.lstrip())
     if not following or _stated(following) == _stated(head):
         return False

@@ -54,18 +54,14 @@ class Match(NamedTuple):
     words: str
 
 
-_NO_WORDS = fingerprint("")
-"""Of texts without words and signs, which equal each other but no item."""
+_NO_WORDS = fingerprint("")  # of texts without words and signs, which equal each other but no item
 
 
 class Sink(Protocol):
     """Where a stage counts and drops rows; a stage's context is one."""
 
-    def count(self, name: str, num: int = 1) -> None:
-        """Add to a counter."""
-
-    def drop(self, row: BaseModel | str, reason: str) -> None:
-        """Drop a row for a reason."""
+    def count(self, name: str, num: int = 1) -> None: ...  # noqa: D102
+    def drop(self, row: BaseModel | str, reason: str) -> None: ...  # noqa: D102
 
 
 class ItemIndex:
@@ -114,10 +110,7 @@ class ItemIndex:
         yield from self._short.find(split, "short")
 
     def check(
-        self,
-        rows: Iterable[R],
-        text: Callable[[R], str],
-        whole: Callable[[R], str] | None = None,
+        self, rows: Iterable[R], text: Callable[[R], str], whole: Callable[[R], str] | None = None
     ) -> Iterator[tuple[R, Match | None]]:
         """Yield every row with the first match in it, if any; see `matches`."""
         rows = iter(rows)

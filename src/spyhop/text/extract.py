@@ -79,9 +79,8 @@ def normalise(answer: str, *, keep_brackets: bool = False) -> str:
     if not any(char.isalnum() for char in bare):
         bare = text.strip(_OUTER_END) or text
     if number := _NUMBER.fullmatch(bare):
-        sign, whole, fraction = number.groups()
-        fraction = (fraction or "").rstrip("0")
-        digits = whole.replace(",", "") + (f".{fraction}" if fraction else "")
+        sign, whole, fraction = number.groups("")
+        digits = f"{whole.replace(',', '')}.{fraction.rstrip('0')}".removesuffix(".")
         return f"-{digits}" if sign == "-" and digits.strip("0.") else digits
     return bare
 
@@ -125,6 +124,6 @@ def matches(extracted: str | None, target: str) -> bool:
     if extracted is None:
         return False
     bare = normalise(target, keep_brackets=True)
-    is_bracketed = bare[:1] in _OPEN or bare[-1:] in _CLOSE
-    keep = is_bracketed and len(bare) > 1 and not re.fullmatch(r"[(\[{]\w+[)\]}]", bare)
+    is_bracketed = len(bare) > 1 and (bare[0] in _OPEN or bare[-1] in _CLOSE)
+    keep = is_bracketed and not re.fullmatch(r"[(\[{]\w+[)\]}]", bare)
     return normalise(extracted, keep_brackets=keep) == normalise(target, keep_brackets=keep)

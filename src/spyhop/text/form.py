@@ -19,7 +19,6 @@ _WORD = re.compile(r"[^\W_]+")
 _STEPS = pattern("form_steps")
 _HEDGES = pattern("form_hedges")
 _PHRASES_PER_UNIT = 0.25
-_FEWEST_TEXTS = 2
 
 
 def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
@@ -28,7 +27,7 @@ def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
     Figures count as one word, so that no pair depends on a result.
     """
     counts = Counter(pair for text in texts for pair in set(pairwise(_words(text))))
-    return frozenset(pair for pair, num in counts.items() if num >= _FEWEST_TEXTS)
+    return frozenset(pair for pair, num in counts.items() if num > 1)
 
 
 def form_of(text: str, phrases: frozenset[tuple[str, str]]) -> tuple[float, ...]:

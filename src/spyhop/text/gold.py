@@ -6,11 +6,11 @@ number if it is one, else as free text. Thoughts are removed first.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import takewhile
 from string import ascii_uppercase
+from typing import NamedTuple
 
 from spyhop.text.choices import choice
 from spyhop.text.extract import final_answer, matches, normalise, readings
@@ -31,8 +31,7 @@ _TARGET_MARK = "####"
 """What precedes the gold answer in a gold text with its derivation, as in GSM8K."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a response states."""
 
     answer: str | None
@@ -102,18 +101,19 @@ def _read_free(text: str, gold: str, *, is_whole: bool) -> Reading:
     if (number := number_of(gold)) is not None:
         found = final_number(text, is_whole=is_whole)
         if found is None:
-            formulas = [answer for answer in _formulas(text) if is_equal(answer, gold)]
-            return Reading(formulas[0] if formulas else None, bool(formulas))
+            formula = "".join(readings(text)[:1]).strip()  # such as a root or a power
+            is_same = bool(re.search(r"[\\^!]|sqrt", formula)) and is_equal(formula, gold)
+            return Reading(formula if is_same else None, is_same)
         return Reading(written(found), same_number(found, number))
     if not gold:
         return Reading(None, is_right=False)
     answers = readings(text) if is_whole or marks(text) else []
     whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
     right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)
-    if right is None:
-        right = next((answer for answer in answers[:1] if is_equal(answer.strip(), gold)), None)
-    best = right if right is not None else answers[0] if answers else None
-    return Reading((normalise(best) or None) if best else None, right is not None)
+    if right is None and answers and is_equal(answers[0].strip(), gold):
+        right = answers[0]
+    best = right or next(iter(answers), "")
+    return Reading(normalise(best) or None, right is not None)
 
 
 def stated(response: str, question: str, target: str = "") -> str | None:
@@ -138,11 +138,6 @@ def is_right(response: str, question: str, target: str) -> bool | None:
     return None if found.answer is None else found.is_right
 
 
-def _formulas(text: str) -> list[str]:
-    """Return the stated answer if it is a formula, such as a root or a power."""
-    return [answer.strip() for answer in readings(text)[:1] if re.search(r"[\\^!]|sqrt", answer)]
-
-
 def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
     """Return the label of the one option whose text a response states.
 
@@ -161,21 +156,19 @@ def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
 
 def _option_texts(question: str, labels: Sequence[str]) -> dict[str, str]:
     """Return the texts of the options by label, as far as the question lists them in order."""
-    found = [(label[1] or label[2], label) for label in _OPTION.finditer(question)]
-    places = [(name, place) for name, place in found if name in labels]
-    ends = [*(place.start() for _, place in places[1:]), len(question)]
+    found = [each for each in _OPTION.finditer(question) if (each[1] or each[2]) in labels]
+    ends = [*(each.start() for each in found[1:]), len(question)]
     return {
-        name: question[place.end() : end].strip().partition("\n")[0]
-        for (name, place), end in zip(places, ends, strict=False)
+        each[1] or each[2]: question[each.end() : end].strip().partition("\n")[0]
+        for each, end in zip(found, ends, strict=False)
     }
 
 
 def written(number: Fraction) -> str:
     """Return a number as text: whole, decimal where that is exact, else a fraction."""
-    if number.denominator == 1:
-        return str(number.numerator)
     rest = number.denominator
     for prime in (2, 5):
         while rest % prime == 0:
             rest //= prime
-    return str(number) if rest > 1 else format(Decimal(number.numerator) / number.denominator, "f")
+    is_exact = rest == 1 < number.denominator
+    return f"{Decimal(number.numerator) / number.denominator:f}" if is_exact else str(number)

@@ -3,48 +3,30 @@ r"""Marks of a final answer: "the answer is", "Answer:", `####`, `\boxed{}`; and
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
-from spyhop.text.tables import word_set
+from spyhop.text.tables import pattern, source, word_set
 
-# Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
-_ASKED = r"(?: (?:to|for|of|in|that|which|as)\b[^\n.:=?!\"]{1,80}?|,? ?\([^()\n]{1,40}\))?"
-_SAID = (
-    r"\b(?:answers are|answer(?: (?:choice|option|letter|value))?"
-    rf"{_ASKED}\s{{0,3}}(?:\b(?:is|was|equals|would be|should be|must be|will be)\b|=))"
-)
-_CHINESE = r"(?:\u7b54\u6848|\u7b54\u3048)[^\n\u3002:]{0,4}?[\u662f\u4e3a\u70ba\u306f:]"
-_LABEL = r"\b(?:answer|ans|final result)[*_ ]{0,4}:|\bfinal answer[*_ ]{0,4}(?=[$0-9])"
-_LINE = r"^[\s>*#_-]{0,8}(?:(?:the )?(?:result|solution)|A)[*_ ]{0,4}:"
 _CUE = re.compile(
-    rf"(?:(?P<said>{_SAID}|{_CHINESE})|(?P<label>{_LABEL})|(?P<line>{_LINE})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
+    rf"(?:(?P<said>{source('marks_said')})|(?P<label>{source('marks_label')})"
+    rf"|(?P<line>{source('marks_line')})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
     re.IGNORECASE | re.MULTILINE,
 )
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox) ?\{)|\\.|(?P<open>\{)|(?P<close>\})")
 _LINE_CHARS = 4000
 MAX_MARKS = 50
 """Marks that are read, from the last one back."""
-_HYPOTHETICAL = re.compile(
-    r"(?:\b(?:if|whether|unless|suppos\w{1,4}|assum\w{1,4}|doubt)|(?:not|n't) (?:think|believe))"
-    r"(?: that)?(?: (?:the|my|your|our|final|correct|right|best|option|choice)){0,3}[ (]{0,2}$"
-    r"|\b(?:wrong|incorrect|false|possible|other|another|initial|previous) $",
-    re.IGNORECASE,
-)
+_HYPOTHETICAL = pattern("marks_hypothetical")
 _HYPOTHETICAL_CHARS = 60
 _REST = re.compile(rf"[\s*]{{0,8}}([^\n]{{0,{_LINE_CHARS}}})")
 _END = re.compile(r"(?<=\S)[.!?](?=[)\]}\"'*$]{0,4}(?:\s|$))|\u3002")
-_ABBREVIATED = re.compile(
-    r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Sr|Jr|vs|etc|e\.g|i\.e|No|approx|Mt|Gen|Col)|(?:^|[\s.])[A-Z])$"
-)
-
+_ABBREVIATED = pattern("marks_abbreviated")
 _STARTERS = word_set("starters")
 
 Kind = Literal["said", "label", "line", "hash", "box"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A place where a response states its answer."""
 
     kind: Kind
@@ -101,8 +83,7 @@ def sentences(line: str) -> list[str]:
         before = line[max(start, end.start() - 8) : end.start()]
         after = line[end.end() :].lstrip()
         is_name = after[:1].isupper() and re.split(r"\W", after, maxsplit=1)[0] not in _STARTERS
-        if end[0] == "." and is_name and _ABBREVIATED.search(before):
-            continue
-        found.append(line[start : end.start()])
-        start = end.end()
+        if not (end[0] == "." and is_name and _ABBREVIATED.search(before)):
+            found.append(line[start : end.start()])
+            start = end.end()
     return [*found, line[start:]]

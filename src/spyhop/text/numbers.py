@@ -21,6 +21,7 @@ from itertools import pairwise
 
 from spyhop.text.marks import Mark, marks, sentences
 from spyhop.text.normal import normal
+from spyhop.text.tables import pattern
 
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
@@ -41,6 +42,7 @@ MAX_CHARS = 4000
 """Characters of a sentence that are read, the last ones."""
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _VARIABLES = frozenset("xyznabtkiXYN")
+_FORMULA = r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"
 _LATEX = (
     (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|boldsymbol) ?\{([^{}]{0,60})\}"), r" \1 "),
     (re.compile(r"(?<=[0-9])(?=\\[dt]?frac)"), " "),
@@ -53,32 +55,15 @@ _LATEX = (
     (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
     (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
     (re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))"), ","),
-    (
-        re.compile(r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"),
-        r"\\formula",
-    ),
+    (re.compile(_FORMULA), r"\\formula"),
 )
 _MATH = re.compile(r"[\\{*_`]")
 _STEP = re.compile(
     r"^[\s>#*-]{0,8}(?:(?:step|part|question) ?[0-9]{1,3}|[0-9]{1,3})[.):] ", re.IGNORECASE
 )
-_SO = re.compile(
-    r"\b(?:so|therefore|thus|hence|consequently|which (?:means|is|gives|leaves)|(?:this|that) means"
-    r"|we (?:get|have|find)|leaving|giving|equals|equal to|for a total of|altogether)\b",
-    re.IGNORECASE,
-)
-_SUBORDINATE = re.compile(
-    r"\s*(?:if|since|as|because|when|after|given|with|by|in|for|at|once|while|out of|from)\b",
-    re.IGNORECASE,
-)
-_ADVERBIAL = re.compile(
-    r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
-    r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
-    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?"
-    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next "
-    r"|other ){0,3}$",
-    re.IGNORECASE,
-)
+_SO, _SUBORDINATE = pattern("numbers_so"), pattern("numbers_subordinate")
+_ADVERBIAL, _REASON = pattern("numbers_adverbial"), pattern("numbers_reason")
+_NO_ANSWER = pattern("numbers_no_answer")
 _OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
 _OPERAND_BEFORE = re.compile(r"(?:[0-9)}%]|\b[a-zA-Z]|\\formula) ?[-+*^] ?$")
 _OPERAND_AFTER = re.compile(
@@ -93,8 +78,6 @@ _ASIDE = re.compile(
     r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]|,? ?\b(?:not|rather than|instead of)\b"
     r" [^,.;\n]{0,200}?(?= but\b|[,.;\n]|$)"
 )
-_REASON = re.compile(r",? (?:because|since|as|given|which|where|so that)\b", re.IGNORECASE)
-_NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
 _BARE_WORDS = 3
 """Words beside the number on the line of an "Answer:" that states nothing but the answer."""
 
@@ -118,10 +101,9 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
     last = numbers[-1].start() if numbers else 0
     for mark in reversed(marks(text)):
         passage = sentences(mark.text)[0] if mark.kind != "box" else mark.text
-        if mark.kind in ("label", "line") and not _is_bare(mark):
+        is_heading = mark.kind == "hash" and not _numbers(passage)
+        if is_heading or (mark.kind in ("label", "line") and not _is_bare(mark)):
             continue
-        if mark.kind == "hash" and not _numbers(passage):
-            continue  # a heading
         if _numbers(passage) or last < mark.end:
             stated = _REASON.split(passage, maxsplit=1)[0]
             return _single(stated if _numbers(stated) else passage)
@@ -132,8 +114,8 @@ def plain_math(text: str) -> str:
     """Return a text with LaTeX and typographic signs of arithmetic as plain ones."""
     if text.isascii() and not _MATH.search(text):
         return text
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
+    for form, plain in _LATEX:
+        text = form.sub(plain, text)
     return text
 
 
@@ -180,9 +162,9 @@ def _single(passage: str) -> Fraction | None:
     found = _numbers(passage)
     main = [number for number in found if not _is_adverbial(passage, number)]
     values = {_value(number) for number in main or found}
-    if len(values) != 1 or _has_alternatives(passage, found):
-        return None
-    return values.pop()
+    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
+    has_alternatives = any(map(_ALTERNATIVE.fullmatch, between))  # "3 or 4", "3 to 5"
+    return values.pop() if len(values) == 1 and not has_alternatives else None
 
 
 def _conclusion(sentence: str) -> str:
@@ -200,12 +182,6 @@ def _is_adverbial(passage: str, number: re.Match[str]) -> bool:
     return bool(_ADVERBIAL.search(before.rstrip("$\u20ac\u00a3 ") + " ")) and "$" not in number[0]
 
 
-def _has_alternatives(passage: str, found: list[re.Match[str]]) -> bool:
-    """Return whether two numbers are alternatives ("3 or 4", "3 to 5") or parts of one."""
-    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
-    return any(_ALTERNATIVE.fullmatch(text) for text in between)
-
-
 def _numbers(text: str) -> list[re.Match[str]]:
     """Return the numbers of a text that are no operands, coefficients or names."""
     found = [
@@ -219,26 +195,16 @@ def _numbers(text: str) -> list[re.Match[str]]:
         bool(_OPERATOR.fullmatch(text[one.end() : two.start()] + (two["sign"] or "")))
         for one, two in pairwise(found)
     ]
-    joined = [False, *links, False]
-    return [
-        number for place, number in enumerate(found) if not (joined[place] or joined[place + 1])
-    ]
+    sides = zip([False, *links], [*links, False], strict=True)
+    return [number for number, joined in zip(found, sides, strict=False) if not any(joined)]
 
 
 def _value(number: re.Match[str]) -> Fraction:
-    """Return the value of a number as it is written."""
     clean = {name: text.replace(",", "") for name, text in number.groupdict().items() if text}
-    if "whole" in clean:
-        value = int(clean["whole"]) + _ratio(clean["top"], clean["bottom"])
-    elif "over" in clean:
-        value = _ratio(clean["over"], clean["under"])
-    else:
-        value = Fraction(clean["value"])
+    value = Fraction(clean.get("value") or clean.get("whole") or 0)
+    top, bottom = clean.get("top") or clean.get("over"), clean.get("bottom") or clean.get("under")
+    if top and bottom and int(bottom):
+        value += Fraction(int(top), int(bottom))
     value *= Fraction(10) ** int(clean.get("power") or clean.get("e") or 0)
     value *= _SCALES.get(clean.get("scale", ""), 1)
-    is_negative = "-" in (clean.get("sign"), clean.get("minus"))
-    return -value if is_negative else value
-
-
-def _ratio(top: str, bottom: str) -> Fraction:
-    return Fraction(int(top), int(bottom)) if int(bottom) else Fraction(0)
+    return -value if "-" in (clean.get("sign"), clean.get("minus")) else value

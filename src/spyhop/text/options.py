@@ -17,7 +17,6 @@ OPTIONS = (
 
 Written for both Python's `re` and RE2, so that tables are searched by the same rule.
 """
-_OPTIONS = re.compile(OPTIONS)
 
 
 def named(template: str) -> bool | None:
@@ -34,7 +33,7 @@ def named(template: str) -> bool | None:
 
 def has_options(text: str) -> bool:
     """Return whether a text lists options to choose from."""
-    return _OPTIONS.search(text) is not None
+    return re.search(OPTIONS, text) is not None
 
 
 _LINE = re.compile(r"(?:- |\(([A-Z])\) ?)(.*)")
@@ -52,7 +51,7 @@ def listed(options: object) -> list[str] | None:
     None where they are neither, or the letters of the lines do not follow each other from A.
     """
     if not isinstance(options, str):
-        texts = list(options) if isinstance(options, list | tuple) else [None]
+        texts = options if isinstance(options, list | tuple) else [None]
         is_text = all(isinstance(text, str | int | float) for text in texts)
         return [str(text).strip() for text in texts] if is_text else None
     lines = [_LINE.fullmatch(line.rstrip()) for line in options.split("\n") if options]

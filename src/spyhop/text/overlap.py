@@ -1,8 +1,8 @@
 """Texts that repeat each other: n-grams, exact and near duplicates.
 
 All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
-of words, which are the same on every machine. Memory: a batch of texts and one
-byte for each row of the corpus; signatures are in a file, bands in DuckDB with a memory cap.
+of words, which are the same on every machine. Memory: a batch of texts and one byte for each row;
+signatures are in a file, bands in DuckDB with a memory cap.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -161,8 +160,7 @@ def signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np
     return np.ascontiguousarray(found.T)
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(NamedTuple):
     """A row that repeats an earlier, kept row."""
 
     row: int
@@ -209,12 +207,9 @@ class Duplicates:
             self._insert("texts", hash=prints, place=places)
             filled = np.array([bool(each) for each in split])
             bands = _band_hashes(found[filled])
-            self._insert(
-                "bands",
-                band=np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1]),
-                hash=bands.ravel(),
-                place=np.tile(places[filled], len(bands)),
-            )
+            numbers = np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1])
+            place = np.tile(places[filled], len(bands))
+            self._insert("bands", band=numbers, hash=bands.ravel(), place=place)
             self._num_rows += len(batch)
 
     def _insert(self, table: str, **columns: npt.NDArray[np.generic]) -> None:
@@ -233,8 +228,9 @@ class Duplicates:
         kept = np.arange(self._num_rows)
         numbers = np.memmap(self._file.name, np.uint32, "r", shape=(len(kept), NUM_HASHES))
         for batch in self._base.sql(_CANDIDATES).to_arrow_reader(PAIRS_AT_ONCE):
-            places, earlier = (batch[name].to_numpy() for name in ("place", "earlier"))
-            is_exact = batch["is_exact"].to_numpy(zero_copy_only=False)
+            places, earlier, is_exact = (
+                column.to_numpy(zero_copy_only=False) for column in batch.columns
+            )
             similar = (numbers[places] == numbers[earlier]).mean(axis=1)
             near = similar >= self._config.threshold
             for at in np.flatnonzero(near | is_exact):
@@ -242,8 +238,9 @@ class Duplicates:
                 if kept[place] != place or (kept[other] != other and not is_exact[at]):
                     continue
                 kept[place] = kept[other]
-                kind: Literal["exact", "near"] = "exact" if is_exact[at] else "near"
-                yield Duplicate(place, int(kept[other]), kind, float(similar[at]))
+                yield Duplicate(
+                    place, int(kept[other]), "exact" if is_exact[at] else "near", float(similar[at])
+                )
 
     def close(self) -> None:
         """Let go of the files; the folder may be deleted then."""

@@ -7,8 +7,9 @@ be anybody's.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from spyhop.lazy import jinja2
 from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
@@ -21,6 +22,7 @@ MAX_CHARS = 1 << 20
 """Longest text, and longest list, that a template may give."""
 BATCH_ROWS = 256
 _SCALARS = (str, int, float, bool, type(None))
+_Template = Callable[[dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,7 @@ class _Batch(WorkItem):
     rows: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
+class _Fault(NamedTuple):
     """The first row of a batch for which a template fails."""
 
     row: int
@@ -65,31 +66,30 @@ class Sandbox:
         """
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
-            found: list[dict[str, Any]] = [{} for _ in batch]
-            if templates:
-                found = self._evaluated(dict(templates), batch)
+            item = _Batch(
+                templates=dict(templates),
+                rows=[row for _, row in batch],
+                time_s=TIME_S,
+                memory_bytes=MEMORY_BYTES,
+            )
+            found = self._evaluated(item, batch[0][0]) if templates else [{} for _ in batch]
+            if isinstance(found, _Fault):
+                raise InputError(f"{batch[found.row][0]}: {found.text}")
             for (where, row), values in zip(batch, found, strict=True):
                 yield where, row, values
 
-    def _evaluated(
-        self, templates: dict[str, str], batch: list[tuple[str, dict[str, Any]]]
-    ) -> list[dict[str, Any]]:
+    def _evaluated(self, item: _Batch, where: str) -> Any:  # noqa: ANN401 (values or a fault)
         if self._worker is None:
             self._worker = WorkerProcess("spyhop.text.sandbox:serve")
-        own = [row for _, row in batch]
-        item = _Batch(templates=templates, rows=own, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         try:
             self._worker.send(item)
-            found = self._worker.receive()
+            return self._worker.receive()
         except ProcessDied as error:
             self._worker = None
             raise InputError(
-                f"{batch[0][0]}: the templates {', '.join(templates)} exceed {TIME_S:.0f} s or "
+                f"{where}: the templates {', '.join(item.templates)} exceed {TIME_S:.0f} s or "
                 f"{MEMORY_BYTES >> 30} GB ({error})"
             ) from None
-        if isinstance(found, _Fault):
-            raise InputError(f"{batch[found.row][0]}: {found.text}")
-        return list(found)
 
 
 def is_text(template: str) -> bool:
@@ -105,24 +105,18 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["regex_replace"] = _regex_replace
-    compiled: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    compiled = cache(partial(_compiled, environment))
     while True:
-        send(_work(environment, compiled, receive()))
+        send(_work(compiled, receive()))
 
 
-def _work(
-    environment: "jinja2.Environment",
-    compiled: dict[str, Callable[[dict[str, Any]], Any]],
-    batch: _Batch,
-) -> list[dict[str, Any]] | _Fault:
+def _work(compiled: Callable[[str], _Template], batch: _Batch) -> list[dict[str, Any]] | _Fault:
     found = []
     for place, row in enumerate(batch.rows):
         values: dict[str, Any] = {}
         for name, template in batch.templates.items():
             try:
-                if template not in compiled:
-                    compiled[template] = _compiled(environment, template)
-                values[name] = _plain(compiled[template]({**values, **row}))
+                values[name] = _plain(compiled(template)({**values, **row}))
             except MemoryError:
                 return _Fault(place, f"the template {name!r} needs more than its memory")
             except Exception as error:  # noqa: BLE001 (whatever a template may raise)
@@ -132,10 +126,9 @@ def _work(
     return found
 
 
-def _compiled(environment: "jinja2.Environment", source: str) -> Callable[[dict[str, Any]], Any]:
+def _compiled(environment: "jinja2.Environment", source: str) -> _Template:
     if is_text(source):
-        template = environment.from_string(source)
-        return lambda row: template.render(row)
+        return environment.from_string(source).render
     expression = environment.compile_expression(source, undefined_to_none=False)
     return lambda row: expression({"row": row, **row})
 

@@ -15,6 +15,5 @@ def style_of(text: str) -> tuple[int, int, int, int]:
     The features are arena-hard's; length is in words instead of a tokenizer's pieces.
     """
     plain = _CODE.sub("", text)
-    marks = (len(pattern.findall(plain)) for pattern in (_HEADER, _ITEM, _BOLD))
-    headers, items, bold = marks
+    headers, items, bold = (len(each.findall(plain)) for each in (_HEADER, _ITEM, _BOLD))
     return len(text.split()), headers, items, bold

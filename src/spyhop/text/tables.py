@@ -20,9 +20,10 @@ def word_set(name: str) -> frozenset[str]:
 
 def pattern(name: str) -> re.Pattern[str]:
     """Return a pattern of `text/patterns.toml`."""
-    return re.compile(_source(name))
+    return re.compile(source(name))
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Return the text of a pattern of `text/patterns.toml`, for use in others."""
     lines = table("text/patterns.toml")[name].splitlines()
-    return re.sub("@([a-z]+)@", lambda found: _source(found[1]), "".join(lines))
+    return re.sub("@([a-z_]+)@", lambda found: source(found[1]), "".join(lines))

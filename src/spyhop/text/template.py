@@ -37,9 +37,5 @@ def _environment(package: str) -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {
-        "markdown": markdown,
-        "json": json.dumps,
-        "num": "{:,}".format,
-    }
+    found.filters |= {"markdown": markdown, "json": json.dumps, "num": "{:,}".format}
     return found

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple, TypeVar
 
+from spyhop.text.tables import pattern, source
 from spyhop.text.thought import without_thought
 
 _NUMBER = re.compile(
@@ -20,27 +21,12 @@ _NUMBER = re.compile(
 """A number, perhaps with "/5" or "out of 5" behind it, and nothing else on the line."""
 _WORD = re.compile(r"(\w+)[^\w\n]{0,8}")
 _BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,40})\]\]")
-_VERDICT = (
-    r"(?:(?:my|the|final|overall) ){0,2}(?:verdict|winner|preference|decision|choice)(?: is)?"
-)
-_GRADE = r"(?:(?:my|the|final|overall) ){0,2}(?:score|rating|grade)(?: is)?"
-_NOUN = r"(?:the )?(?:ai )?(?:assistant|response|answer|output|model|option|candidate) ?[('\"]?"
-_BETTER = (
-    r"(?: (?:is (?:\w{1,16} )?(?:the )?(?:better|best|winner)(?: \w{1,10})?|wins|won))?"
-    r"(?: (?:than|over) (?:\w{1,10} )?(?:[ab12]))?[ .!*_\"'`]{0,8}"
-)
-_SIDE = re.compile(rf"(?:(?:{_NOUN})?(?P<letter>[ab])|{_NOUN}(?P<number>[12]))[)'\"]?{_BETTER}")
+_VERDICT, _GRADE = source("verdict"), source("grade")
+_SIDE, _TIE, _GRADE_OF = map(pattern, ("verdict_side", "verdict_tie", "verdict_grade"))
 _COMPARED = re.compile(r"(?P<first>[ab]) ?(?P<sign>[<>=]{1,2}|\u2248) ?(?P<second>[ab])\.?")
-_TIE = re.compile(r"(?:it(?:'s| is) )?(?:an? )?(?:tie|tied|draw|equal|c)[ .!*_\"'`]{0,8}")
 _TWO_NUMBERS = re.compile(
     r"\D{0,24}?(?P<first>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?(?: ?[,;|&] ?| and |[ \t]+)"
     r"(?P<second>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?[)\] *_\"'`.]{0,8}"
-)
-_GRADE_OF = re.compile(
-    r"assistant (?P<side>[12])(?:'s)?(?: (?:answer|response))?(?: (?:gets|receives))?"
-    r"(?: ?[:=] ?\*{0,2} ?| (?:an? |the )?(?:overall )?(?:score|rating) of )"
-    r"(?P<score>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?"
-    r"(?=[ \t]*(?:[(,.;*\n\u2013\u2014-]|and\b|$))(?!\.\d)"
 )
 _TUPLE = re.compile(
     r"(?:output|tuple|scores?)\b[^()\n]{0,60}"
@@ -69,13 +55,10 @@ def read_winner(text: str) -> Reading:
     or a response that is nothing else.
     """
     text = without_thought(text)
-    lines = _said(text, _VERDICT)
-    found = [_winner(said) for said in lines]
-    marks = [_winner(mark) for mark in _BRACKETS.findall(text)]
-    found += [winner for winner in marks if winner is not None]
-    if not found and (alone := _winner(text)):
-        found = [alone]
-    if None in found or not found:
+    found = [_winner(said) for said in _said(text, _VERDICT)]
+    found += [winner for mark in _BRACKETS.findall(text) if (winner := _winner(mark))]
+    found = found or [_winner(text)]
+    if None in found:
         return NO_VERDICT
     return TWO_VERDICTS if len(set(found)) > 1 else Reading(winner=found[0])
 
@@ -102,10 +85,9 @@ def read_grades(text: str, *, low: float = 0, high: float = 10) -> Reading:
     first = text.partition("\n")[0].strip()
     if plain := _TWO_NUMBERS.fullmatch(first):
         return _in_range([(float(plain["first"]), float(plain["second"]))], low, high)
-    lower, stated = text.lower(), list[tuple[float, float]]()
+    lower = text.lower()
     by_side = {found["side"]: float(found["score"]) for found in _GRADE_OF.finditer(lower)}
-    if len(by_side) == 2:
-        stated.append((by_side["1"], by_side["2"]))
+    stated = [(by_side["1"], by_side["2"])] if len(by_side) == 2 else []
     pairs = [(float(each["first"]), float(each["second"])) for each in _TUPLE.finditer(lower)]
     return _in_range([*stated, *pairs[-1:]], low, high)
 
@@ -128,8 +110,7 @@ def _winner(said: str) -> Winner | None:
             return None
         if ">" not in found["sign"] and "<" not in found["sign"]:
             return "tie"
-        better = found["first"] if ">" in found["sign"] else found["second"]
-        return "a" if better == "a" else "b"
+        return "a" if found["first" if ">" in found["sign"] else "second"] == "a" else "b"
     return "tie" if _TIE.fullmatch(said) else None
 
 
@@ -147,7 +128,7 @@ def verdict_word(text: str, words: Sequence[str], *, label: str = "verdict") -> 
     The last line that begins with the label decides. If it states anything else ("VERDICT: NOT
     SATISFIED"), there is no verdict; an earlier line is not taken in its place.
     """
-    found = _WORD.fullmatch(_last(text, label).lower())
+    found = _WORD.fullmatch("".join(_said(text, label)[-1:]).lower())
     return found[1] if found and found[1] in words else None
 
 
@@ -160,24 +141,18 @@ def verdict_score(
     "Score: 7", "Score: 4/10"), there is no score. Halves and other fractions are scores. Linear in
     the text.
     """
-    return _grade(_last(text, label), low, high)
+    return _grade("".join(_said(text, label)[-1:]), low, high)
 
 
 def without_verdict(text: str, *, label: str = "score") -> str:
     """Return the reason alone: the text before the first verdict line, or else after it."""
-    found = _line(label).search(text)
-    before = (text[: found.start()] if found else text).strip()
+    before = _line(label).split(text, maxsplit=1)[0].strip()
     return before or _line(label).sub("", text).strip()
 
 
 def _said(text: str, label: str) -> list[str]:
     """Return what the verdict lines state, in order."""
     return [found["said"].strip() for found in _line(label).finditer(text)]
-
-
-def _last(text: str, label: str) -> str:
-    lines = _said(text, label)
-    return lines[-1] if lines else ""
 
 
 @cache

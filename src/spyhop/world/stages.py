@@ -78,7 +78,7 @@ class Solver(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the solver; there is nothing to load."""
-        return _RuleBackend(lambda *asked: solve(self.solver, *asked))
+        return _RuleBackend(lambda system, query, n: solve(self.solver, system, query, n))
 
 
 class Judge(ModelConfig):
