@@ -4,7 +4,7 @@ from spyhop.collect.clean import DistinctConfig, Repeated, decontaminate, distin
 from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
-from spyhop.collect.messages import MessagesConfig, read_conversations
+from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
 from spyhop.collect.pairs import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.prompts import (
     PairConfig,
