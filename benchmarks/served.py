@@ -70,7 +70,7 @@ def main(num: int, slots: int, latency_ms: float, away_s: float) -> None:
         urls, is_over = Path(folder, "urls"), threading.Event()
         urls.mkdir()
         replicas = [Replica(urls, f"replica-{place}", options) for place in range(SERVERS)]
-        endpoint = {"urls": urls, "key_env": KEY_ENV, "concurrency": 2 * slots}
+        endpoint = {"urls": urls, "key_env": KEY_ENV}  # 64 in flight at each, as by default
         where = Service.model_validate({"endpoints": [endpoint]})
         killer = threading.Thread(target=disturb, args=(replicas, away_s, is_over))
         killer.start()

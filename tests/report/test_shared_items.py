@@ -3,7 +3,7 @@ from pathlib import Path
 from spyhop.evaluate import ItemOverlap, task_scores
 from spyhop.report.evaluation import scores_sections
 from spyhop.report.page import _result
-from spyhop.report.sections import contamination_section
+from spyhop.report.sections import _in_short, contamination_section
 from spyhop.schema import Score
 from toys import rows_artifact
 
@@ -58,3 +58,17 @@ def test_the_page_names_items_rows_and_words():
     page = "".join(contamination_section(BY_ID).blocks)
     for text in ("row-a", "row-b", "thirteen words", "eight words", "2 (50.0 %)", "3 (75.0 %)"):
         assert text in page
+
+
+def test_dropped_rows_of_any_shape_are_shown_in_short():
+    shown = [
+        _in_short(
+            {"id": "a", "query": "How\n many?", "suite": "s", "item_id": "7", "words": "how many"}
+        ),
+        _in_short({"url": "u", "headings": ["One", "Two"], "text": "so " * 200}),
+        _in_short({"headings": 3, "text": {"a": 1}}),
+        _in_short({"url": None}),
+    ]
+    assert shown[0] == "a: like s 7: how many"
+    assert shown[1].startswith("u: One > Two: so so") and shown[1].endswith("...")
+    assert shown[2:] == ["{'a': 1}", '{"url": null}']

@@ -25,7 +25,10 @@ def serve(
     slurm: bool = False,
     hours: int = 24,
 ) -> None:
-    """Print the script that starts vLLM replicas and registers their URLs; start nothing."""
+    """Print the script that starts vLLM replicas of a teacher.
+
+    It registers their URLs in a folder. The command itself starts nothing.
+    """
     folder = Path(model)
     name, where = (folder.resolve().name, str(folder.resolve())) if folder.is_dir() else [model] * 2
     start = "sbatch FILE" if slurm else "bash FILE (Ctrl-C ends the servers)"

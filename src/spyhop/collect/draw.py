@@ -87,7 +87,7 @@ def draw(
     has_difficulty = any(stratum.by == "difficulty" for stratum in config.strata)
     if has_difficulty and (difficulty is None or config.table is not None):
         raise RecipeError("strata by difficulty need queries with ids, and the input `difficulty`")
-    limits = {
+    limits: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{MEMORY_MB + THREAD_MB * ctx.runtime.threads}MB",
         "temp_directory": str(ctx.state / "spilled"),
         "threads": ctx.runtime.threads,

@@ -43,9 +43,9 @@ def written_script(base: str, script: str, *, is_raised: bool) -> str:
     is_number = _NUMBER.fullmatch(plain)
     if is_raised:
         is_word = not is_number and _LETTERS.fullmatch(plain)
-        is_plain = is_word or _ORDINAL.fullmatch(plain) or plain[0] in "[("
+        is_plain = bool(is_word or _ORDINAL.fullmatch(plain)) or plain[0] in "[("
     else:
-        is_plain = plain.isdigit() and _ELEMENT.search(before)
+        is_plain = plain.isdigit() and _ELEMENT.search(before) is not None
     if is_plain:
         return script
     is_one = len(plain) == 1 or is_number or plain.isalnum()

@@ -105,7 +105,7 @@ def _lines(page: ArchivePage, item: PartItem, number: int) -> list[tuple[str, st
     """Return the reason and the row, as JSON, of each outcome of a page."""
     reason = item.given_up.get(number)
     try:
-        found = segments_of(page, item.config) if reason is None else [refused(page, reason)]
+        found = [refused(page, reason)] if reason else list(segments_of(page, item.config))
         return [(outcome.reason, outcome.row.model_dump_json()) for outcome in found]
     except MemoryError:
         lost = refused(page, "memory_cap")

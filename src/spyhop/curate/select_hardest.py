@@ -53,7 +53,7 @@ def select_hardest(
     subset contains a smaller one. A response without a readable answer (also if cut, refused or
     empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
     unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
-    Some 200 bytes a row in memory.
+    Some 300 bytes a row in memory.
 
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from spyhop.models.batch_api import MARGIN
+from spyhop.models.batch_files import MARGIN
 from spyhop.models.batch_http import BatchCallError, BatchHttp
 from spyhop.models.batch_jobs import (
     Batch,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.batch_api import BatchApi, Progress, Result
+from spyhop.models.batch_files import BatchApi, Progress, Result
 from spyhop.models.batch_http import BatchCallError, BatchHttp
 from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import Kind, Request

@@ -7,22 +7,20 @@ from urllib.parse import urlsplit
 
 from pydantic_core import to_json
 
-from spyhop.models.batch_api import (
+from spyhop.models.batch_files import (
     CLOCK_S,
     ENDED,
     MEGABYTE,
     PAGE,
-    BatchApi,
-    Progress,
-    Result,
-    errors_of,
-)
-from spyhop.models.batch_files import (
     AzureFiles,
+    BatchApi,
     FolderBatches,
     MistralFiles,
     OpenAIFiles,
+    Progress,
+    Result,
     TogetherFiles,
+    errors_of,
 )
 from spyhop.models.batch_http import BatchHttp, Json
 from spyhop.models.service import Endpoint

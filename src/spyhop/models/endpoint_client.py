@@ -32,7 +32,7 @@ from spyhop.models.schedule import (
     ReplyCounts,
     Schedule,
     grouped,
-)  # fmt: skip
+)
 from spyhop.models.service import Service
 from spyhop.models.transport import HttpReply, Transport
 from spyhop.models.wire import NOTHING_SHARED, ApiCall, group_of, shared_parts
@@ -188,8 +188,10 @@ class EndpointClient:
         }
 
     def _begin(self, endpoint: EndpointState) -> None:
-        """Start an endpoint from what the last run knew of it."""
-        endpoint.concurrency.begin_at(self.last.levels.get(endpoint.url, FIRST_ALLOWED))
+        """Start an endpoint from what the last run knew of it, or the other replicas bear now."""
+        folder, level = endpoint.config.urls, self.last.levels.get(endpoint.url, FIRST_ALLOWED)
+        alike = [each for each in self.endpoints if folder and each.config.urls == folder]
+        endpoint.concurrency.begin_at(max([level, *(e.concurrency.level for e in alike)]))
         if endpoint.limiters:
             endpoint.paused_until = self._held_until
         for name, limiter in endpoint.limiters.items():

@@ -8,7 +8,7 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.service import Endpoint
 from spyhop.models.transport import Transport
 
-CHECK_S = 2.0
+CHECK_S = 1.0
 """Between two looks at a folder, and between two health checks of a replica."""
 LOST_AFTER = 3
 """Failed health checks in a row after which a replica's calls go to other replicas."""

@@ -108,8 +108,8 @@ def _opens_list(
 ) -> bool:
     """Say whether the label at the head of `text` is the first of several, one after another."""
     line, _, below = text[head.end() :].partition("\n")
-    second = "".join(map(re.escape, labels[1:2])) or "(?!)"
-    if _stated(head) == labels[0] and re.search(rf"(?<!\w){second}[).:]", line):
+    is_first = _stated(head) == labels[0] and len(labels) > 1
+    if is_first and re.search(rf"(?<!\w){re.escape(labels[1])}[).:]", line):
         return True
     following = opening.match(below.lstrip())
     if not following or _stated(following) == _stated(head):

@@ -34,13 +34,10 @@ class Step(Config):
 
     def apply(self, text: str) -> str:
         """Return the text that remains."""
+        if self.function == "remove_whitespace":
+            return text.strip()
         if self.function != "regex":
-            change = {
-                "lowercase": str.lower,
-                "uppercase": str.upper,
-                "remove_whitespace": str.strip,
-            }
-            return change.get(self.function, str)(text)
+            return {"lowercase": text.lower(), "uppercase": text.upper()}.get(self.function, text)
         found = re.findall(self.pattern, text)
         if not -len(found) <= self.select < len(found):
             return self.fallback

@@ -184,9 +184,15 @@ class Duplicates:
         self._config = config
         self._num_rows = 0
         self._file = (folder / "signatures.bin").open("wb")
-        limits = {"memory_limit": f"{memory_mb}MB", "temp_directory": str(folder / "spilled")}
-        more = {"threads": threads, "preserve_insertion_order": False}
-        self._base = duckdb.connect(str(folder / "bands.duckdb"), config=limits | more)
+        self._base = duckdb.connect(
+            str(folder / "bands.duckdb"),
+            config={
+                "memory_limit": f"{memory_mb}MB",
+                "temp_directory": str(folder / "spilled"),
+                "threads": threads,
+                "preserve_insertion_order": False,
+            },
+        )
         self._base.execute("CREATE TABLE texts (hash UBIGINT, place BIGINT)")
         self._base.execute("CREATE TABLE bands (band USMALLINT, hash UBIGINT, place BIGINT)")
 
@@ -232,8 +238,9 @@ class Duplicates:
                 if kept[place] != place or (kept[other] != other and not is_exact[at]):
                     continue
                 kept[place] = kept[other]
-                kind = "exact" if is_exact[at] else "near"
-                yield Duplicate(place, int(kept[other]), kind, float(similar[at]))
+                yield Duplicate(
+                    place, int(kept[other]), "exact" if is_exact[at] else "near", float(similar[at])
+                )
 
     def close(self) -> None:
         """Let go of the files; the folder may be deleted then."""
