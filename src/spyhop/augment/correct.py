@@ -72,8 +72,8 @@ def correct_answers(
     is dropped (`wrong`); without one, the teacher reads every answer. Outcomes: `own`, `continued`
     (the student's text up to its first wrong step, then the teacher's), `anew` (the teacher's text
     alone). Also dropped: `own` if the config says so, corrections that are not whole, and `lost`
-    ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end; the student's
-    answer is the `transcript` of a correction.
+    ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end;
+    the student's answer is the `transcript` of a correction.
 
     Counts: `ending/<ending>`, `outcome/<outcome>`, and as `pick_answers`, of the teacher's replies.
     """
