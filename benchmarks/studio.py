@@ -112,7 +112,9 @@ REQUESTS = {
 TIMES = 5
 
 
-def timed(process: psutil.Process, address: str) -> tuple[float, float, float]:
+def timed(
+    process: psutil.Process, address: str | urllib.request.Request
+) -> tuple[float, float, float]:
     """Return seconds to the first bytes and to the last, and processor seconds of the server."""
     used, began = sum(process.cpu_times()[:2]), time.perf_counter()
     with urllib.request.urlopen(address, timeout=300) as reply:
@@ -169,7 +171,10 @@ def measure(store: Path) -> dict[str, dict[str, float]]:
             print(f"{name:28} {found[name]} load {psutil.getloadavg()[0]:.1f}", flush=True)
         shown = paints(rows)
         found["first paint"] = {"least_s": min(shown), "worst_s": max(shown)}
-        _, seconds, cpu = timed(process, f"{base}label/{store.name}/{RATED}")
+        label = f"{base}label/{store.name}/{RATED}"
+        found["label, page"] = {"whole_s": timed(process, label)[1]}
+        part = urllib.request.Request(label, headers={"hx-request": "true"})
+        _, seconds, cpu = timed(process, part)
         found["suspicious rows first"] = {"whole_s": seconds, "cpu_s": cpu}
         status = Path(f"/proc/{server.pid}/status").read_text()
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))

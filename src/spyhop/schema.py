@@ -470,7 +470,12 @@ class Preference(Row):
     messages: list[Message]
     """The prompt."""
     chosen: str
+    """A thought before a response is in `<think>` tags at its start."""
     rejected: str
     chosen_origin: str
-    """Model, sample or person that the response came from."""
+    """Model or person that the response came from."""
     rejected_origin: str
+    reason: str = ""
+    """Evidence that it is better, such as `right > wrong` or `5 > 2`; empty if unknown."""
+    licence: str = ""
+    """Of the chosen response."""

@@ -12,16 +12,18 @@ import pytest
 
 from spyhop.collect import (
     Columns,
+    MessagesConfig,
     NaturalInstructionsConfig,
     ReadyConfig,
     RecordsConfig,
     T0Config,
     read_answers,
     read_natural_instructions,
+    read_preferences,
     read_records,
     read_t0,
 )
-from spyhop.schema import Answer, Config, InputError, Query
+from spyhop.schema import Answer, Config, InputError, Preference, Query
 from spyhop.stage import Stage
 from spyhop.store import Artifact, Source
 
@@ -258,3 +260,8 @@ def test_the_shared_collections(data_dir: Path, tmp_path: Path):
     ready = read_answers.run(tmp_path, config, folder=folder)
     assert ready.num_rows == 284
     assert all(row.error is None for row in ready.rows(Answer))
+    file = Source(folder.path / "validation.jsonl").open(tmp_path)
+    pairs = read_preferences.run(tmp_path, MessagesConfig(), file=file)
+    chosen = {row.chosen for row in pairs.rows(Preference)}
+    assert pairs.num_rows == 284 and chosen == {r.messages[-1].content for r in ready.rows(Answer)}
+    assert all(row.rejected not in ("", row.chosen) for row in pairs.rows(Preference))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.collect import SeedsConfig, pair_id, read_seeds
-from spyhop.collect.pair_files import GivenPairsConfig, read_pairs
+from spyhop.collect.pairs import GivenPairsConfig, read_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Artifact, Source
 

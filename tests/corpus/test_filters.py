@@ -1,6 +1,7 @@
 import pytest
 
 from corpus.pages import STEPS
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.filters import (
     FILTERS,
     Candidate,
@@ -10,7 +11,7 @@ from spyhop.corpus.filters import (
     url_reason,
 )
 from spyhop.corpus.segment import Section
-from spyhop.corpus.work import language_of
+from spyhop.corpus.work import SegmentConfig, language_of, segments_of
 
 GOOD = "".join(STEPS)
 QUALITY = ("gopher_repetition", "gopher_lists")
@@ -94,6 +95,8 @@ def test_plain_text_needs_no_heading():
     section = Section((), GOOD, 0, len(GOOD), GOOD, "")
     assert reason_against(Candidate(section, "en", 0), FilterConfig()) == "no_heading"
     assert reason_against(Candidate(section, "en", 0, is_plain=True), FilterConfig()) == ""
+    page = ArchivePage("u", "o", "\n\n".join(STEPS).encode(), is_html=False)
+    assert [outcome.reason for outcome in segments_of(page, SegmentConfig())] == [""]
 
 
 @pytest.mark.parametrize(

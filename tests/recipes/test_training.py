@@ -19,7 +19,7 @@ from spyhop.schema import Message, RecipeError
 from spyhop.settings import validated
 from spyhop.stage import Runtime
 from spyhop.store import Artifact
-from spyhop.train import OptimizerConfig, TuneConfig
+from spyhop.train import OptimizerConfig, TuneConfig, read_metrics
 from spyhop.train.probe import Probed
 
 ROWS = [
@@ -148,6 +148,30 @@ def test_trainings_follow_each_other(place: Path, tmp_path: Path):
     assert recipe.step("student.2").config == recipe.step("student.1").config
     wanted = config.train.model_copy(update={"tokens": 500, "epochs": None})
     assert recipe.step("student").config == wanted != TuneConfig(tokens=500)
+
+
+def test_pairs_are_trained_on_after_their_chosen_responses(place: Path, tmp_path: Path):
+    """SFT on the chosen responses, then DPO on the same file, against the first phase's model."""
+    rows = [{"prompt": f"Say {n}.", "chosen": f"{n}{n}", "rejected": "no", "chosen_origin": "big"}
+            for n in range(12)]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    pairs = tmp_path / "pairs.jsonl"
+    then = [{"rows": [pairs], "train": {"epochs": 2, "objective": {"beta": 0.2}}}]
+    config = _config(place, rows=[pairs], then=then, held_out=[pairs], probe=None)
+    made = run(resolve(training(config), tmp_path / "out"), Runtime(device="cpu"))
+    record, scores = made["student"].record, made["student.reference"]
+    (before,) = record.inputs["base"]
+    assert before.key == made["student.1"].key and scores.num_rows == 24  # held-out pairs, too
+    found = read_metrics(made["student"])
+    assert found["losses"][0] == pytest.approx(0.6931, abs=1e-3)
+    assert found["held_out"][0][1] == pytest.approx(0.6931, abs=1e-3)
+    assert record.counts["answered_by/big"] == 12 and len(found["metrics"]["margin"]) > 1
+    card = (made[MODEL].path / "README.md").read_text()
+    assert "direct preference optimisation" in card and "pairs 24" in card
+    page = (made["report"].path / "report.html").read_text()
+    assert "chosen_gain" in page and "rejected_tokens" in page
+    with pytest.raises(ValueError, match=r"moderate reads answers"):
+        _config(place, then=then, moderate=place / "base")
 
 
 def test_a_further_training_says_what_changes(place: Path):

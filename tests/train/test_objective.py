@@ -53,8 +53,7 @@ class Ranking(CrossEntropy):
 
     def loss(self, model: Any, microbatch: Any, scale: float, head: Any) -> Any:
         logprobs = head.logprobs(model, microbatch)
-        sums = torch.zeros(microbatch.num_sequences, dtype=logprobs.dtype)
-        sums = sums.index_add(0, microbatch.sequence_N, logprobs)
+        sums = microbatch.sums(logprobs)
         margins = sums[0::2] - sums[1::2]
         loss = -scale * torch.nn.functional.logsigmoid(0.1 * margins).sum()
         return loss, {"margin": scale * margins.sum()}

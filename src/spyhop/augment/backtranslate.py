@@ -10,7 +10,7 @@ from pydantic import Field
 
 from spyhop.augment.conversation import ReversedConfig, backward_prompt
 from spyhop.augment.instruction import InstructionCheck, InstructionFilters, clean
-from spyhop.collect.seeds import pair_id
+from spyhop.collect.pairs import pair_id
 from spyhop.models import Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment

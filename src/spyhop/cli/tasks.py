@@ -5,7 +5,7 @@ from typing import Any
 
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import build, given, places, run_task, say
-from spyhop.collect.pair_files import PAIRS
+from spyhop.collect.pairs import PAIRS
 from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
 from spyhop.recipes.answering import export_results as export_answers
 from spyhop.recipes.backtranslating import SEGMENTS

@@ -4,7 +4,8 @@ from spyhop.collect.clean import DistinctConfig, Repeated, decontaminate, distin
 from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
-from spyhop.collect.messages import MessagesConfig, read_conversations
+from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
+from spyhop.collect.pairs import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.prompts import (
     PairConfig,
     PromptQueriesConfig,
@@ -28,5 +29,4 @@ from spyhop.collect.published import (
     record_targets,
 )
 from spyhop.collect.ready import ReadyConfig, read_answers
-from spyhop.collect.seeds import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.table import Difficulty, SourceTable, Stratum

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spyhop.collect.reading import UnusedKeys
-from spyhop.collect.shapes import COLUMNS, Conversation, Shape, ToolCalls, conversation, unused_keys
-from spyhop.schema import Answer, Config, InputError, Message, Prompt
+from spyhop.collect.shapes import (
+    COLUMNS,
+    Conversation,
+    Shape,
+    ToolCalls,
+    conversation,
+    rejected_turns,
+    unused_keys,
+)
+from spyhop.schema import Answer, Config, InputError, Message, Preference, Prompt
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import parquet_head
@@ -19,6 +27,8 @@ PROMPT_META = ("id", "target", "task", "collection")
 """Keys that mean something here besides those of a shape; others are counted and ignored."""
 ANSWER_META = (*PROMPT_META, "model", "finish_reason", "error", "licence", "license")
 """The same, of rows that are answered already."""
+PAIR_META = ("id", "chosen_origin", "rejected_origin", "reason", "licence", "license")
+"""The same, of preferences."""
 UNKNOWN = "unknown"
 CHECKED_ROWS = 10_000
 """Rows of a file that a plan reads, so that bad ones are refused before anything runs."""
@@ -62,7 +72,7 @@ class RawRow(NamedTuple):
         return str(value)
 
 
-@stage(version=2, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
+@stage(version=3, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows of any shape; a response in a column of its own is dropped.
 
@@ -102,7 +112,7 @@ def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
     return sum_estimates([file])
 
 
-@stage(version=5, writes=Answer, plan=plan_conversations)
+@stage(version=6, writes=Answer, plan=plan_conversations)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -150,6 +160,61 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             error=error,
         )
     _report(unused, file.path)
+
+
+def plan_preferences(config: MessagesConfig, file: Estimate) -> Estimate:
+    """Return the pairs of a file, after a look at the first of them."""
+    if file.path is not None and file.path.exists():
+        for row in islice(raw_rows(file.path, PAIR_META), CHECKED_ROWS):
+            with suppress(ToolCalls):
+                _sides(row)
+    return sum_estimates([file])
+
+
+@stage(version=1, writes=Preference, plan=plan_preferences)
+def read_preferences(
+    ctx: Context, config: MessagesConfig, *, file: Artifact
+) -> Iterator[Preference]:
+    """Read pairs of a chosen and a rejected response to the same prompt.
+
+    Dropped and counted: `prompts_differ`, `same` (equal responses), `tool_calls`. A pair without an
+    id is named by its texts; `chosen_origin`, `rejected_origin`, `reason` and `licence` are read.
+    """
+    names, unused = _Names(), UnusedKeys(ctx, file.path.name, (*COLUMNS, *PAIR_META))
+    for row in ctx.track(raw_rows(file.path, PAIR_META), "reading"):
+        reason = "tool_calls"
+        with suppress(ToolCalls):
+            found, rejected = _sides(row)
+            chosen, reason = found.turns, ""
+            if chosen[:-1] != rejected[:-1] or chosen[-1] == rejected[-1]:
+                reason = "same" if chosen == rejected else "prompts_differ"
+        if reason:
+            ctx.drop(json.dumps(row.values, default=str), reason)
+            continue
+        _count(ctx, row, found, unused, PAIR_META)
+        yield Preference(
+            id=names.made(row.given_id() or _hash([*chosen, rejected[-1]])),
+            messages=chosen[:-1],
+            chosen=with_thought(chosen[-1]),
+            rejected=with_thought(rejected[-1]),
+            chosen_origin=row.text("chosen_origin") or UNKNOWN,
+            rejected_origin=row.text("rejected_origin") or UNKNOWN,
+            reason=row.text("reason"),
+            licence=row.text("licence") or row.text("license"),
+        )
+    _report(unused, file.path)
+
+
+def _sides(row: RawRow) -> tuple[Conversation, list[Message]]:
+    """Return the conversation with the chosen response, and that with the rejected one."""
+    rejected = rejected_turns(row.values, row.place)
+    return _read(row, MessagesConfig(shape="preference")), rejected
+
+
+def with_thought(turn: Message, thought: str = "") -> str:
+    """Return a response below its thought in `<think>` tags, if there is one."""
+    thought = turn.reasoning or thought
+    return f"<think>\n{thought}\n</think>\n\n{turn.content}" if thought else turn.content
 
 
 def raw_rows(

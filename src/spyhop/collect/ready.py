@@ -41,7 +41,7 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=3, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
+@stage(version=4, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
 def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 

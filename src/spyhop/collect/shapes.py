@@ -122,6 +122,18 @@ def conversation(
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
 
 
+def rejected_turns(row: Mapping[str, Any], where: str) -> list[Message]:
+    """Return a row of the shape `preference` with its rejected response.
+
+    Raises:
+        InputError: If the row has another shape, or the response is not text.
+    """
+    if shape_of(row, where, needs_response=True) != "preference":
+        keys = ", ".join(row)
+        raise InputError(f"{where}: no preference: it needs chosen and rejected; it has {keys:.80}")
+    return _Reader(row, where).listed("preference", is_rejected=True)
+
+
 def first_exchange(
     row: Mapping[str, Any], where: str, shape: Shape | None = None
 ) -> tuple[str, str, str]:
@@ -149,8 +161,8 @@ class _Reader:
         self._row, self._where = row, where
         self.used: set[str] = set()
 
-    def listed(self, shape: Shape) -> list[Message]:
-        """Return the turns of a shape that lists them."""
+    def listed(self, shape: Shape, *, is_rejected: bool = False) -> list[Message]:
+        """Return the turns of a shape that lists them; of a preference, one of the two sides."""
         row = self._row
         if shape == "messages":
             return self._turns("messages")
@@ -161,12 +173,15 @@ class _Reader:
             self.used.update(("body", "custom_id", "method", "url"))
             return self._inner("body")
         if row.get("preferred_output") is not None:
-            self.used.update(("input", "non_preferred_output"))
-            return [*self._inner("input"), *self._turns("preferred_output")]
-        self.used.update(("prompt", "chosen", "rejected"))
-        before = self._side("prompt", "user") if row.get("prompt") is not None else []
-        chosen = self._side("chosen", "assistant")
-        return chosen if len(chosen) > 1 and chosen[: len(before)] == before else before + chosen
+            self.used.update(("input", "preferred_output", "non_preferred_output"))
+            key = "non_preferred_output" if is_rejected else "preferred_output"
+            return [*self._inner("input"), *self._turns(key)]
+        self.used.update(("chosen", "rejected"))
+        key = self._first(("prompt", "question"))
+        asked = self._side(key, "user") if row.get(key) is not None else []
+        before = [*self._system(), *asked]
+        said = self._side("rejected" if is_rejected else "chosen", "assistant")
+        return said if len(said) > 1 and said[: len(before)] == before else before + said
 
     def texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
         """Return the turns of a shape of texts, whether it has a response, and its gold answer."""

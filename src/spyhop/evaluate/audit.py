@@ -176,7 +176,7 @@ def _judged(items: Sequence[AuditItem], right: Array, moved: Array, way: Array) 
 
 
 def _regress(
-    values: Array, columns: Array, clusters: NDArray[np.int64], level: float = LEVEL
+    values: Array, columns: Array, clusters: Iterable[int], level: float = LEVEL
 ) -> list[Interval | None]:
     """Return each coefficient with its interval; None where the rows do not identify it.
 

@@ -130,7 +130,7 @@ class TaskScores:
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
         found = [self._is_touched(rate, score) for score in self.scores]
-        return np.reshape(found, (-1, self.num_samples)).any(axis=1)
+        return np.asarray(np.reshape(found, (-1, self.num_samples)).any(axis=1))
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""

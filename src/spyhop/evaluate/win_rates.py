@@ -218,7 +218,7 @@ def check_judge(
         found.append((ALL, "position bias", len(both), _signed(rates["shown first"])))
     lengths = {name: [*map(len, pair)] for name, pair in texts.items()}
     writers = {name: [responses[side][name].model.lower() for side in sides] for name in texts}
-    own = {n: [bool(w) and w in judge.lower() for w in both] for n, both in writers.items()}
+    own = {n: [int(w != "" and w in judge.lower()) for w in both] for n, both in writers.items()}
     for measure, pairs in {"length bias": lengths, "self-preference": own}.items():
         gaps = [
             (1 if b > a else -1) * (fmean(said[name]) - fmean(people[name]))

@@ -16,10 +16,10 @@ from spyhop.recipe.events import RUN
 from spyhop.recipe.graph import Recipe
 from spyhop.recipe.resolve import resolve
 from spyhop.render import Renderer, TrainOn
-from spyhop.schema import Answer, ArtifactError, InputError
+from spyhop.schema import ArtifactError, InputError
 from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
-from spyhop.train.encoding import Encoding, MaskedRow, masked_row, training_rows
+from spyhop.train.encoding import Encoding, MaskedRow, encode_rows, masked_row
 
 LONG_CHARS = 2000
 TARGET, CONTEXT, SPECIAL = "black on green", "dim", "bold magenta"
@@ -127,7 +127,8 @@ def show_mask(
         ("supervised tokens", TARGET), ", ", ("context", CONTEXT), ", ", ("special tokens", SPECIAL)
     )
     console.print(legend if has_colour else "[[supervised tokens]] and context", markup=False)
-    for made in training_rows(encoding, list(islice(artifact.rows(Answer), num_rows))):
+    values = (row for b in artifact.batches() for row in b.to_pylist(maps_as_pydicts="strict"))
+    for made in encode_rows(encoding, list(islice(values, num_rows))):
         console.rule()
         name = made.row.id
         if not made.sequences:

@@ -16,6 +16,7 @@ from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
+from spyhop.recipes.preferring import PreferringConfig, preferring
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
 from spyhop.recipes.scale import ScaleConfig, scale
@@ -47,6 +48,7 @@ RECIPES: dict[str, RecipeKind] = {
     "humpback": RecipeKind(HumpbackConfig, humpback),
     "judge": RecipeKind(JudgingConfig, judging),
     "orca": RecipeKind(OrcaConfig, orca),
+    "pairs": RecipeKind(PreferringConfig, preferring),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
     "scale": RecipeKind(ScaleConfig, scale),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
-from spyhop.collect.pair_files import PAIRS, LinesConfig, write_lines
+from spyhop.collect.pairs import PAIRS, LinesConfig, write_lines
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.report import ReportConfig, page

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from spyhop import curate
-from spyhop.collect.pair_files import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
+from spyhop.collect.pairs import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
 from spyhop.report import ReportConfig, page

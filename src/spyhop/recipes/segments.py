@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spyhop.collect.pair_files import LinesConfig, write_lines
+from spyhop.collect.pairs import LinesConfig, write_lines
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items, placed

@@ -1,12 +1,13 @@
 """Train a model on your rows in one or more phases, with a probe, scores, a card and a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from spyhop.augment import ModerateConfig, moderate
+from spyhop.collect import MessagesConfig, read_preferences
 from spyhop.collect.shapes import Shape
 from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
@@ -18,7 +19,7 @@ from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 from spyhop.store.results import export_folder
-from spyhop.train import TuneConfig, tune
+from spyhop.train import TuneConfig, reference_config, score_pairs, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
@@ -61,6 +62,13 @@ class TrainingConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     release: ReleaseConfig = ReleaseConfig()
 
+    @model_validator(mode="after")
+    def _pairs_are_unmoderated(self) -> "TrainingConfig":
+        phases = [self.train, *(phase.train for phase in self.then)]
+        if self.moderate and any(each and each.objective for each in phases):
+            raise ValueError("moderate reads answers, not the pairs of train.objective; remove one")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
@@ -89,6 +97,7 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
     answers: dict[str, Ref] = {}
+    watched_pairs: dict[str, Ref] = {}
     for number, phase in enumerate(phases, 1):
         some = read_rows(r, "rows", phase.rows, config.shape, len(answers) + 1)
         if config.moderate is not None:
@@ -102,7 +111,17 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
         answers |= some
         name = STUDENT if number == len(phases) else f"student.{number}"
         settings = phase.train or config.train
-        model = students[name] = r.add(name, tune, settings, base=model, answers=some, **more)
+        rows: dict[str, Any] = {"answers": some, **more}
+        if settings.objective is not None:
+            pairs = _read_pairs(r, "rows", phase.rows, len(answers) - len(some) + 1)
+            watched_pairs = watched_pairs or _read_pairs(r, "held-out", config.held_out)
+            more_pairs = {"held_out": watched_pairs} if watched_pairs else {}
+            rows = {"answers": pairs, **more_pairs}
+            read = reference_config(settings)
+            rows["reference"] = r.add(
+                f"{name}.reference", score_pairs, read, base=model, pairs=pairs, **more_pairs
+            )
+        model = students[name] = r.add(name, tune, settings, base=model, **rows)
     found: dict[str, Ref] = {}
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
@@ -130,6 +149,16 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Link `out/model` to the model, and return a line that says so."""
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
+
+
+def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1) -> dict[str, Ref]:
+    """Read preferences; each step is named like that of their chosen responses."""
+    return {
+        f"{kind}-{n}": r.add(
+            f"{kind}-{n}.pairs", read_preferences, MessagesConfig(), file=Source(path)
+        )
+        for n, path in enumerate(paths, first)
+    }
 
 
 def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

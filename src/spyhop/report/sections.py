@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from spyhop.evaluate import ItemOverlap
@@ -109,7 +110,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
     """Loss per target token over the tokens seen; a student's phases follow each other."""
     found = section("training")
     points: list[dict[str, Any]] = []
-    rows = []
+    rows, moved = [], []
     for name, stages in students.items():
         seen, steps, held_out, tail = 0, 0, "", [0.0]
         for metrics in (read_metrics(stage) for stage in stages):
@@ -124,6 +125,9 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
                 points.append({"line": f"{name}, held out", "x": place, "y": loss})
                 held_out = f"{loss:.3f}"
             seen, steps = seen + tokens, steps + metrics["steps"]
+            if more := metrics.get("metrics"):
+                means = {key: f"{fmean(some[-50:]):.3f}" for key, some in more.items()}
+                moved.append({"student": name, **means})
         if steps < FEWEST_STEPS:
             found.text(f"{name}: {steps} training steps are too few to learn from.")
         tail = tail[-min(50, max(1, len(tail) // 10)) :]
@@ -133,7 +137,9 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
             "seconds": round(sum(read_speed(stage)["seconds"] for stage in stages)),
         })  # fmt: skip
     chart = curves(points, "tokens seen", "loss per target token")
-    return found.rows(rows).chart(chart, "Training loss, mean over neighbouring steps.")
+    found.rows(rows)
+    found.rows(moved, "Means of the last 50 steps; gains are nats of a response over the reference")
+    return found.chart(chart, "Training loss, mean over neighbouring steps.")
 
 
 def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:

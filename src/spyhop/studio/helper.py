@@ -19,8 +19,8 @@ from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipes import RECIPES
 from spyhop.render import Renderer
-from spyhop.schema import Answer, InputError, RecipeError, SpyhopError
-from spyhop.train.encoding import Encoding, masked_row, training_rows
+from spyhop.schema import InputError, RecipeError, SpyhopError
+from spyhop.train.encoding import Encoding, encode_rows, masked_row
 
 LONGEST_S = 120.0
 _LOCK = threading.Lock()
@@ -87,7 +87,7 @@ def mask(folder: Path, row: dict[str, Any], settings: dict[str, Any]) -> dict[st
     tokenizer = load_tokenizer(folder)
     renderer = Renderer(tokenizer, pick_format("saved", folder, tokenizer))
     encoding = Encoding(renderer, sys.maxsize, **settings)
-    (made,) = training_rows(encoding, [Answer.model_validate(row)])
+    (made,) = encode_rows(encoding, [row])
     shown = [masked_row(made.row.id, s.ids, s.is_supervised, renderer) for s in made.sequences]
     return {
         "reason": made.detail or made.reason,

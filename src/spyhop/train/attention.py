@@ -180,14 +180,15 @@ def _attend(
         raise TrainingError(f"packed attention does not do {refused[0]}")
     # Under autocast, rotary positions leave queries and keys in float32: flash takes none.
     dtype = _autocast_dtype(query.device) or query.dtype
-    states = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
     is_half, size = dtype in (torch.bfloat16, torch.float16), query.shape[-1]
     if query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS:
-        return _flash(*states, bounds, longest, scaling, window), None
+        return _flash(query, key, value, bounds, longest, scaling, window), None
+    spans = [slice(start, end) for start, end in pairwise(bounds.tolist())]
     parts = [
-        _one_document(*(each[:, :, start:end] for each in states), dropout, scaling, window)
-        for start, end in pairwise(bounds.tolist())
+        _one_document(query[:, :, s], key[:, :, s], value[:, :, s], dropout, scaling, window)
+        for s in spans
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 

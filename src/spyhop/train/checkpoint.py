@@ -41,6 +41,8 @@ class Position:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     """Mean loss per term of every step that was taken."""
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    """Further metrics of the objective, of the same steps."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
     anomalies: dict[str, int] = field(default_factory=dict)
@@ -149,7 +151,7 @@ class Checkpoints:
     def _shards(self, *, with_optimizer: bool) -> dict[str, Any]:
         state: dict[str, Any] = {"model": whole.get_model_state_dict(self.model)}
         if with_optimizer:
-            state["optimizer"] = whole.get_optimizer_state_dict(self.model, self.optimizers)  # type: ignore[arg-type]
+            state["optimizer"] = whole.get_optimizer_state_dict(self.model, self.optimizers)
         return state
 
     def _save_shards(self, name: str, *, with_optimizer: bool, about: Any) -> None:  # noqa: ANN401
@@ -181,7 +183,7 @@ class Checkpoints:
         shard_reader.load(state, checkpoint_id=folder)
         whole.set_model_state_dict(self.model, state["model"])
         if with_optimizer:
-            whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])  # type: ignore[arg-type]
+            whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])
 
 
 def _write_verified(folder: Path, name: str, state: Any) -> None:  # noqa: ANN401 (PyTorch's)

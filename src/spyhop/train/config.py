@@ -39,6 +39,13 @@ class WatchConfig(Config):
     """Consecutive skipped steps after which training stops."""
 
 
+class DPOConfig(Config):
+    """Direct preference optimisation (arXiv:2305.18290) on rows with `chosen` and `rejected`."""
+
+    beta: float = Field(0.1, gt=0)
+    """Strength of the pull towards the model that training starts from."""
+
+
 class TuneConfig(Config):
     """Settings of a training. The global batch, precision and seed are identity."""
 
@@ -56,6 +63,9 @@ class TuneConfig(Config):
     max_tokens: int = Field(2048, gt=1)
     """Longest row, in tokens. Longer rows, and rows beyond the model's context, are dropped whole
     and counted."""
+    objective: DPOConfig | None = Field(None, exclude_if=lambda value: value is None)
+    """Train on pairs by DPO. Default: cross-entropy of the responses (of a pair, the chosen one).
+    Prompt and both responses count as tokens; only the last response is supervised."""
     optimizer: OptimizerConfig = OptimizerConfig()
     adapter: AdapterConfig | None = None
     """Low-rank adapters to train instead of the weights themselves."""
@@ -91,6 +101,8 @@ class TuneConfig(Config):
             raise ValueError("shares are 0 or more, and not all 0")
         if any(not 0 < share <= 1 for share in self.snapshots):
             raise ValueError("snapshots are shares of the run, above 0 and up to 1")
+        if self.objective is not None and self.history == "split":
+            raise ValueError("objective reads a pair as two sequences: remove history = 'split'")
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
             raise ValueError("adapters are trained with AdamW: remove muon_learning_rate")
         return self

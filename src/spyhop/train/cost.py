@@ -25,6 +25,8 @@ TFLOPS = {"B200": 2250.0, "H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A10
 from the makers' data sheets."""
 FEWEST_STEPS = 30
 """Optimizer steps below which a training hardly moves its model."""
+CORE_FLOPS = 40e9
+"""Operations per second of a processor core on models above some million parameters."""
 FLOPS_PER_PARAMETER = 6
 STATE_BYTES = 16
 """Per trained parameter: weight, gradient and the two moments of AdamW, in float32."""

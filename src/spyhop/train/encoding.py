@@ -7,16 +7,19 @@ rows beside the weights, so that a report shows the masks without a tokenizer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from spyhop.models.folder import read_config
 from spyhop.render import Encoded, History, Renderer, Thinking, TrainOn
-from spyhop.schema import Answer, InputError, Message, TrainingError
+from spyhop.schema import Answer, InputError, Message, Preference, TrainingError
+from spyhop.train.config import TuneConfig
 
 SAMPLE = "masked_rows.jsonl"
 """In a training's artifact: the first rows that it trained on, with their masks."""
@@ -24,6 +27,10 @@ SAMPLE_ROWS = 3
 _WINDOW = 16
 """Tokens that are decoded together: enough for any character and its leading space."""
 _UNFINISHED = "\ufffd"
+_THOUGHT = re.compile(r"\A<think>\n.*?\n</think>\n\n", re.DOTALL)
+"""The thought before a response of a preference."""
+PAIR = {"chosen", "rejected"}
+"""Columns of preferences; other rows are answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,25 @@ class Encoding:
     history: History = "last"
 
 
+def encoding_of(renderer: Renderer, base: Path, config: TuneConfig) -> Encoding:
+    """Return how a training encodes its rows; none is longer than the base's context."""
+    shape = read_config(base).get_text_config()
+    longest = min(config.max_tokens, getattr(shape, "max_position_embeddings", 0) or 1 << 30)
+    return Encoding(renderer, longest, config.train_on, config.thinking, config.history)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
     """A row as training sees it: ids and masks, or the reason why it is not trained on."""
 
-    row: Answer
+    row: Answer | Preference
     sequences: Sequence[Encoded] = ()
     """One sequence; several if a template rewrites history and the row is split."""
     reason: str = ""
     detail: str = ""
     """The chat template's error, if that is the reason."""
+    split: int = 0
+    """Of a pair, whose sequence is both conversations end to end: tokens of the chosen one."""
 
 
 class Piece(NamedTuple):
@@ -101,6 +117,47 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
         for each in made.sequences:
             check_row(row, each, encoding.renderer)
         found.append(made)
+    return found
+
+
+def encode_rows(encoding: Encoding, rows: Sequence[Mapping[str, Any]]) -> list[TrainingRow]:
+    """Return the rows of a table, answers or preferences, as training reads them."""
+    if rows and rows[0].keys() >= PAIR:
+        return preference_rows(encoding, [Preference.model_validate(row) for row in rows])
+    return training_rows(encoding, [Answer.model_validate(row) for row in rows])
+
+
+def preference_rows(encoding: Encoding, pairs: Sequence[Preference]) -> list[TrainingRow]:
+    """Return the pairs in order: the chosen conversation, then the rejected one; or the reason.
+
+    Both responses are supervised, earlier ones are context. A pair is skipped where one of its
+    conversations would be, for its reason. Thoughts go where the format has no place for them.
+    """
+    has_thoughts = encoding.renderer.has_thoughts
+    sides = [
+        Answer(
+            id=pair.id, query_id="", collection="", task="", system_id="", model="",
+            messages=[
+                *pair.messages,
+                Message(role="assistant", content=text if has_thoughts else _THOUGHT.sub("", text)),
+            ],
+            finish_reason="stop",
+        )
+        for pair in pairs
+        for text in (pair.chosen, pair.rejected)
+    ]  # fmt: skip
+    made = training_rows(replace(encoding, train_on="last", history="last"), sides)
+    found = []
+    for pair, chosen, rejected in zip(pairs, made[::2], made[1::2], strict=True):
+        if reason := chosen.reason or rejected.reason:
+            found.append(TrainingRow(pair, (), reason, chosen.detail or rejected.detail))
+            continue
+        (one,), (two,) = chosen.sequences, rejected.sequences
+        both = Encoded(
+            np.concatenate([one.ids, two.ids]),
+            np.concatenate([one.is_supervised, two.is_supervised]),
+        )
+        found.append(TrainingRow(pair, (both,), split=len(one.ids)))
     return found
 
 

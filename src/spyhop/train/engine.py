@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MethodType
@@ -21,6 +22,7 @@ from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence
 from spyhop.train.pack import best_fit
 
 METHOD = "spyhop_loss"
+REAL = np.float32 if sys.platform == "darwin" else np.float64  # Apple's GPUs have no double
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Engine:
     model: Any
     """The module that has the trained parameters."""
     causal: Any
+    head: Head
     group: Group
     microbatch_tokens: int
     is_packed: bool
@@ -82,7 +85,8 @@ class Engine:
                     result.counts["unpacked"], is_packed = 1, False
             if not is_packed and causal.config._attn_implementation == "sdpa":
                 switch(causal)  # padded rows: as before, but faster on a processor
-        return cls(objective, student.model, causal, group, runtime.microbatch_tokens, is_packed)
+        tokens = runtime.microbatch_tokens
+        return cls(objective, student.model, causal, head, group, tokens, is_packed)
 
     def gradient(self, rows: RowNumbers) -> tuple[float, float, dict[str, float]]:
         """Add the gradient of a step's mean loss; return that loss, its terms, further metrics."""
@@ -90,11 +94,18 @@ class Engine:
         loss, metrics = self._mean(rows, num_terms, has_gradient=True)
         return loss, num_terms, metrics
 
-    def loss(self, rows: RowNumbers) -> float:
-        """Return the mean loss of rows, without dropout."""
+    def loss(self, rows: RowNumbers) -> tuple[float, dict[str, float]]:
+        """Return the mean loss of rows, without dropout, and further metrics."""
         self.model.eval()
         with torch.no_grad():
-            return self._mean(rows, self.objective.num_terms(rows), has_gradient=False)[0]
+            return self._mean(rows, self.objective.num_terms(rows), has_gradient=False)
+
+    def logprobs(self, rows: RowNumbers) -> Iterator[tuple[RowNumbers, Tensor]]:
+        """Yield rows of each pass and their sequences' log-probabilities, without dropout."""
+        self.model.eval()
+        for some, microbatch, _ in self._microbatches(rows):
+            with torch.no_grad():
+                yield some, microbatch.sums(self.head.logprobs(self.causal, microbatch))
 
     def _mean(
         self, rows: RowNumbers, num_terms: float, *, has_gradient: bool
@@ -102,7 +113,7 @@ class Engine:
         scale = self.group.size / (num_terms or 1)  # FSDP takes the mean over processes
         total = torch.zeros((), device=self.group.device)
         sums: dict[str, Tensor] = {}
-        for microbatch, is_real in self._microbatches(rows):
+        for _, microbatch, is_real in self._microbatches(rows):
             loss, metrics = getattr(self.causal, METHOD)(microbatch, scale * is_real)
             if has_gradient:
                 loss.backward()
@@ -110,7 +121,7 @@ class Engine:
             sums = {name: sums.get(name, 0) + value.detach() for name, value in metrics.items()}
         return self.group.mean(total), {name: self.group.mean(each) for name, each in sums.items()}
 
-    def _microbatches(self, rows: RowNumbers) -> Iterator[tuple[Microbatch, bool]]:
+    def _microbatches(self, rows: RowNumbers) -> Iterator[tuple[RowNumbers, Microbatch, bool]]:
         """Yield this process's passes; one that is not real only keeps the processes in step."""
         lengths = np.zeros(int(rows.max()) + 1, dtype=np.int64)
         lengths[rows] = self.objective.lengths(rows)
@@ -126,7 +137,7 @@ class Engine:
         for some in microbatches:
             taken = (some if len(some) else rows[:1]).tolist()
             sequences = [each for row in taken for each in self.objective.collate(row)]
-            yield self._tensors(sequences), len(some) > 0
+            yield some, self._tensors(sequences), len(some) > 0
 
     def _tensors(self, sequences: list[TokenSequence]) -> Microbatch:
         """Sequences end to end, or right-padded: causal attention never looks at the padding."""
@@ -153,7 +164,7 @@ class Engine:
             labels_N=self._on_device(ids[keep + 1]),
             weights_N=self._on_device(weights[keep]) if is_weighted else None,
             sequence_N=self._on_device(np.searchsorted(firsts, keep, side="right") - 1),
-            num_sequences=len(sequences),
+            reference_S=self._on_device(np.array([each.reference for each in sequences], REAL)),
         )
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:

@@ -159,13 +159,15 @@ class Trainer:
         position.terms += num_terms
         if taken:
             position.losses.append(loss)
+            for name, value in metrics.items():
+                position.metrics.setdefault(name, []).append(value)
         if self.group.rank == 0:
             rate = self.optimizers[0].param_groups[0]["lr"]
             self.meter.add(position, loss, norm, rate, metrics)
 
     def _evaluate(self) -> None:
         position, settings = self.position, self.job.config.held_out
-        loss = self.engine.loss(self.job.held_out)
+        loss, metrics = self.engine.loss(self.job.held_out)
         self.student.model.train()
         is_best = all(loss < other for _, other in position.held_out)
         position.held_out.append((position.step, loss))
@@ -175,14 +177,14 @@ class Trainer:
         if settings.patience is not None and position.stale >= settings.patience:
             position.is_over = True
         if self.group.rank == 0:
-            self.meter.add_held_out(position, loss)
+            self.meter.add_held_out(position, loss, metrics)
 
     def _show(self) -> None:
         position = self.position
         rate = position.tokens / max(position.seconds, 1e-9)
         recent = position.losses[-SHOWN_STEPS:]
         note = f"loss {sum(recent) / max(1, len(recent)):.3f}, {rate:,.0f} tokens/s, "
-        note += f"{position.terms:,.0f} response tokens so far"
+        note += f"{position.terms:,.0f} {self.objective.terms.replace('_', ' ')} so far"
         if position.held_out:
             note += f", held out {position.held_out[-1][1]:.3f}"
         self.report(Progress("training", position.step, len(self.job.steps), "steps", note=note))
@@ -191,7 +193,7 @@ class Trainer:
         """Write losses and tokens beside the weights, and times to the logs."""
         position, counts = self.position, self.outcome.counts
         counts |= {"tokens": position.tokens, "steps": position.step}
-        counts["response_tokens"] = round(position.terms)
+        counts[self.objective.terms] = round(position.terms)
         counts |= {f"steps/{name}": num for name, num in position.anomalies.items()}
         if self.group.rank:
             return
@@ -203,6 +205,8 @@ class Trainer:
         }  # fmt: skip
         if position.held_out:
             metrics["held_out"] = position.held_out
+        if position.metrics:
+            metrics["metrics"] = position.metrics
         (self.job.out / METRICS).write_text(json.dumps(metrics))
         logs = self.job.out / LOGS
         logs.mkdir()

@@ -99,9 +99,10 @@ class StepMeter:
         self._write(position, values)
         return values
 
-    def add_held_out(self, position: Position, loss: float) -> None:
-        """Write a held-out loss."""
-        self._write(position, {"held_out_loss": loss})
+    def add_held_out(self, position: Position, loss: float, metrics: Mapping[str, float]) -> None:
+        """Write a held-out loss, and the objective's further metrics."""
+        found = {"loss": loss, **metrics}
+        self._write(position, {f"held_out_{name}": value for name, value in found.items()})
 
     def _write(self, position: Position, values: dict[str, float]) -> None:
         plain = {name: value if isfinite(value) else None for name, value in values.items()}

@@ -3,7 +3,7 @@
 A new objective is one class: give it to `TrainingJob.objective`. The engine cuts rows into
 microbatches, spreads them over processes and packs them; an objective knows nothing of that.
 
-Shapes: B rows, T positions, N supervised positions, D hidden size, V vocabulary.
+Shapes: B rows, S sequences, T positions, N supervised positions, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class TokenSequence(NamedTuple):
 
     ids: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32] | npt.NDArray[np.bool_]
+    reference: float = 0.0
+    """Log-probability of its labels under a reference, for objectives that compare with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,13 @@ class Microbatch:
     """Weight of each label; None where all are 1."""
     sequence_N: Tensor
     """Number of each label's sequence, in the order of `Objective.collate`."""
-    num_sequences: int
+    reference_S: Tensor
+    """`TokenSequence.reference` of each sequence, (number of sequences,)."""
+
+    def sums(self, values_N: Tensor) -> Tensor:
+        """Return the sum of the labels' values for each sequence, (number of sequences,)."""
+        sums_S = values_N.new_zeros(len(self.reference_S))
+        return sums_S.index_add(0, self.sequence_N, values_N)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,9 @@ class Objective(Protocol):
     cut.
     """
 
+    terms: str
+    """Name of the terms in counts."""
+
     def begin_step(self, rows: RowNumbers, model: Any) -> RowNumbers:  # noqa: ANN401
         """Return the rows of a step, such as rows that `model` generates for those planned.
 
@@ -141,6 +152,8 @@ class Objective(Protocol):
 
 class CrossEntropy:
     """Cross-entropy on the supervised tokens; its terms are these tokens."""
+
+    terms = "response_tokens"
 
     def __init__(self, rows: TokenRows) -> None:
         self._rows = rows

@@ -13,6 +13,8 @@ from spyhop.schema import Config
 
 RATE, ADAPTER_RATE = 1e-4, 1e-3
 """Default peaks of AdamW for all weights and for low-rank adapters (ADR 0024)."""
+PAIRS_FRAC = 0.05
+"""Default peak on preferences, as a share of that on answers (ADR 0029)."""
 LONG_STEPS = 1_000
 """Beyond this many steps the default peak falls with the square root of their number."""
 MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -27,8 +29,8 @@ class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate of AdamW. Default: 1e-4 for all weights, 1e-3 for adapters; beyond 1,000
-    steps, times the square root of 1,000 / steps."""
+    """Peak learning rate of AdamW. Default: 1e-4 for all weights, 1e-3 for adapters; on
+    preferences 5 % of that; beyond 1,000 steps, times the square root of 1,000 / steps."""
     muon_learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate of Muon. Default: AdamW for all parameters."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
@@ -45,9 +47,12 @@ class OptimizerConfig(Config):
     """Maximum norm of the whole gradient; larger gradients are scaled down."""
 
 
-def with_defaults(config: OptimizerConfig, num_steps: int, *, is_adapter: bool) -> OptimizerConfig:
+def with_defaults(
+    config: OptimizerConfig, num_steps: int, *, is_adapter: bool, has_pairs: bool = False
+) -> OptimizerConfig:
     """Return the settings with the peak and the warm-up of a training of this many steps."""
     peak = (ADAPTER_RATE if is_adapter else RATE) * min(1.0, math.sqrt(LONG_STEPS / num_steps))
+    peak *= PAIRS_FRAC if has_pairs else 1
     warmup = min(max(10, round(num_steps / 20)), num_steps // 5)
     given = config.model_dump(exclude_none=True)
     return config.model_copy(

@@ -18,14 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spyhop.processes import ProcessDied, WorkerProcess
-from spyhop.schema import Answer, TrainingError
+from spyhop.schema import TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.encoding import Encoding, training_rows
+from spyhop.train.encoding import Encoding, encode_rows
 
 FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin",
-         "row_numbers": "row_numbers.bin"}  # fmt: skip
-DONE = "tokenised.jsonl"
+         "row_numbers": "row_numbers.bin", "splits": "splits.bin"}  # fmt: skip
+DONE = "tokenised-2.jsonl"
 """In the stage's state: a line for each chunk that is whole in the files."""
 CHUNK_ROWS = 1024
 FEW_ROWS = 20_000
@@ -49,6 +49,9 @@ class TokenRows:
     starts: npt.NDArray[np.int64]
     inputs: list[int]
     row_numbers: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """(number of rows,): tokens of the chosen conversation of a pair, which the rejected one
+    follows; 0 where a row is one conversation."""
     ids_of: dict[int, str] = field(default_factory=dict)
     """Row ids by row number, of the first rows of every chunk."""
 
@@ -91,6 +94,8 @@ class EncodedChunk:
     lengths: npt.NDArray[np.int32]
     row_numbers: npt.NDArray[np.int64]
     """Number in the input of the row that each sequence comes from."""
+    splits: npt.NDArray[np.int32]
+    """Of each sequence, as in `TokenRows`."""
     first_ids: list[str]
     """Ids of the first rows, for the sample that people see."""
     dropped: list[tuple[str, str]]
@@ -100,7 +105,7 @@ class EncodedChunk:
 
 
 def tokenise(ctx: Context, answers: Sequence[Artifact], encoding: Encoding) -> TokenRows:
-    """Encode the answers that are trained on; the others are dropped and counted.
+    """Encode the answers, or preferences, that are trained on; others are dropped and counted.
 
     The reasons are those of `encoding.training_rows`.
     """
@@ -191,6 +196,7 @@ class _EncodingProgress:
             starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
             inputs=inputs,
             row_numbers=np.fromfile(paths["row_numbers"], dtype=np.int64),
+            splits=np.fromfile(paths["splits"], dtype=np.int32),
             ids_of={
                 inputs[number] + start + place: row_id
                 for number, start, row_ids in self._first_ids
@@ -204,7 +210,7 @@ class _EncodingProgress:
         self.rows[number] += line["rows"]
         self.kept[number] += line["kept"]
         for reason, row in line["dropped"]:
-            self._ctx.drop(Answer.model_validate_json(row), reason)
+            self._ctx.drop(row, reason)
 
 
 def _chunks(answers: Sequence[Artifact], done: Sequence[int]) -> Iterator[RowChunk]:
@@ -221,20 +227,21 @@ def _chunks(answers: Sequence[Artifact], done: Sequence[int]) -> Iterator[RowChu
 
 def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
     """Encode the rows that are trained on; report the others."""
-    rows = [
-        Answer.model_validate(value) for value in chunk.rows.to_pylist(maps_as_pydicts="strict")
-    ]
-    made = training_rows(encoding, rows)
+    values = chunk.rows.to_pylist(maps_as_pydicts="strict")
+    made = encode_rows(encoding, values)
     kept = [(each.row.id, sequence) for each in made for sequence in each.sequences]
     numbers = np.repeat(np.arange(len(made)), [len(each.sequences) for each in made])
     refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
     return EncodedChunk(
         input=chunk.input,
-        num_rows=len(rows),
+        num_rows=len(values),
         ids=np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
         is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
         lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
         row_numbers=(chunk.first + numbers).astype(np.int64),
+        splits=np.repeat(
+            [each.split for each in made], [len(each.sequences) for each in made]
+        ).astype(np.int32),
         first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
         dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.reason],
         refusal=next(refused, ""),

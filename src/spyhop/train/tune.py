@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
 from spyhop.schema import ModelError, TrainingError
@@ -29,19 +29,19 @@ from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import HeldOutConfig, TuneConfig
-from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
+from spyhop.train.cost import CORE_FLOPS, FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group
-from spyhop.train.encoding import SAMPLE_ROWS, Encoding, masked_row, write_sample
+from spyhop.train.encoding import SAMPLE_ROWS, encoding_of, masked_row, write_sample
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
+from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import with_defaults
+from spyhop.train.preference import DPO, check_pairs, read_reference
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
 """Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
-CORE_FLOPS = 40e9
-"""Operations per second of a core on larger models."""
 
 
 def plan_tune(
@@ -49,6 +49,7 @@ def plan_tune(
     base: Estimate,
     answers: Mapping[str, Estimate],
     held_out: Mapping[str, Estimate] | None = None,
+    reference: Estimate | None = None,
 ) -> Estimate:
     """Return tokens, operations, memory and seconds, from the budget and the rows' length."""
     pool = sum_estimates(answers.values())
@@ -85,8 +86,11 @@ def tune(
     base: Artifact,
     answers: Mapping[str, Artifact],
     held_out: Mapping[str, Artifact] | None = None,
+    reference: Artifact | None = None,
 ) -> None:
     """Train `base` on the answers and write the result as a Hugging Face folder.
+
+    With `objective`, the answers are preferences, and `reference` has their scores (`score_pairs`).
 
     Guarantees: the loss is the sum over supervised tokens divided by their number in the global
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
@@ -97,10 +101,9 @@ def tune(
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
     renderer = Renderer(*open_tokenizer(base.path, config))
-    shape = read_config(base.path).get_text_config()
-    longest = min(config.max_tokens, getattr(shape, "max_position_embeddings", 0) or 1 << 30)
-    encoding = Encoding(renderer, longest, config.train_on, config.thinking, config.history)
+    encoding = encoding_of(renderer, base.path, config)
     rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
+    objective = _objective(config, rows, reference)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
     ctx.count("rows/held_out", len(looked_at))
@@ -109,13 +112,16 @@ def tune(
     if not len(looked_at) and config.held_out != HeldOutConfig():
         raise TrainingError("no held-out rows: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
-    optimizer = with_defaults(config.optimizer, len(steps), is_adapter=config.adapter is not None)
+    optimizer = with_defaults(
+        config.optimizer, len(steps), is_adapter=config.adapter is not None,
+        has_pairs=config.objective is not None,
+    )  # fmt: skip
     precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
     resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
     job = TrainingJob(
         config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
         state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
-        held_out=looked_at,
+        held_out=looked_at, objective=objective,
     )  # fmt: skip
     if ranks == 1:
         outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
@@ -134,6 +140,19 @@ def tune(
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
 
 
+def _objective(
+    config: TuneConfig, rows: TokenRows, reference: Artifact | None
+) -> Callable[[TokenRows], Objective]:
+    if config.objective is None:
+        if rows.splits.any():
+            raise TrainingError("the rows are preferences; set objective, or read their answers")
+        return CrossEntropy
+    check_pairs(rows)
+    if reference is None:
+        raise TrainingError("objective needs the input `reference`: scores of the pairs")
+    return partial(DPO, config=config.objective, reference=read_reference(rows, reference))
+
+
 def _count_read(
     ctx: Context, answers: Sequence[Artifact], rows: TokenRows, steps: Sequence[RowNumbers]
 ) -> None:
@@ -143,9 +162,10 @@ def _count_read(
         numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
         ctx.count("rows/read", len(numbers))
         start = 0
-        for batch in artifact.batches(["model", "licence"]):
+        source = "chosen_origin" if rows.splits.any() else "model"
+        for batch in artifact.batches([source, "licence"]):
             some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
-            for column, prefix in (("model", TEACHER), ("licence", LICENCE)):
+            for column, prefix in ((source, TEACHER), ("licence", LICENCE)):
                 for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
                     ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
             start += batch.num_rows
