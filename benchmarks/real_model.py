@@ -128,9 +128,12 @@ def _table(arguments: argparse.Namespace) -> None:
         if not all((out / suite).is_dir() for suite in suites):
             continue
         rights = [[row["metrics"][metric] for row in _rows(out, suite)] for suite in suites]
-        found = 100 * sum(sum(each) / len(each) for each in rights) / len(rights)
-        n = sum(map(len, rights))
-        interval = wilson(round(found * n / 100), n)
+        shares = [sum(each) / len(each) for each in rights]
+        share, n = sum(shares) / len(shares), sum(map(len, rights))
+        pairs = zip(shares, rights, strict=True)  # the mean of suites varies as that of fewer items
+        variance = sum(p * (1 - p) / len(some) for p, some in pairs) / len(rights) ** 2
+        alike = round(share * (1 - share) / variance)
+        found, interval = 100 * share, wilson(round(share * alike), alike)
         print(
             f"| {name} | {metric} | {published} | {n:,} | {found:.1f} "
             f"| {100 * interval.low:.1f} to {100 * interval.high:.1f} "
@@ -233,7 +236,7 @@ def _greedy(arguments: argparse.Namespace) -> None:
     for name, (questions, *runs) in contests.items():
         best: dict[int, list[tuple[float, float]]] = defaultdict(list)
         texts = [run() for run in runs]
-        for _ in range(3):
+        for _ in range(2):
             for place, run in enumerate(runs):
                 cpu_s, wall_s = time.process_time(), time.perf_counter()
                 run()
@@ -241,6 +244,10 @@ def _greedy(arguments: argparse.Namespace) -> None:
         equal = sum(a.strip() == b.strip() for a, b in zip(*texts, strict=True))
         shown = [f"{min(best[place])[0]:.2f} ({min(best[place])[1]:.2f})" for place in (0, 1)]
         print(f"| {name} | {len(questions)} | {' | '.join(shown)} | {equal} |")
+
+
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
 
 
 def _chat(arguments: argparse.Namespace) -> None:
@@ -254,16 +261,23 @@ def _chat(arguments: argparse.Namespace) -> None:
     runtime = Runtime(threads=arguments.threads, device="cpu")
     sampling = Sampling(max_new_tokens=2 * NEW_TOKENS)
     print(f"{arguments.dtype}, {arguments.threads} threads")
-    print("| question | first token, s | tokens | tokens/s after it |")
+    print("| question | first token, CPU s (wall) | tokens | tokens per CPU s after it (wall) |")
     print("|---|---|---|---|")
     with voices([("model", teacher)], runtime, sampling, is_streamed=True) as (voice,):
         for question in [QUESTIONS[0], *QUESTIONS[:4]]:  # the first one loads the weights
-            times = [time.perf_counter()]
-            voice.on_text = lambda _, times=times: times.append(time.perf_counter()) is None
+            times = [_now()]
+            voice.on_text = lambda _, times=times: times.append(_now()) is None
             reply = voice.ask("", question)
-            rate = (len(times) - 2) / max(times[-1] - times[1], 1e-9)
-            first = times[1] - times[0]
-            print(f"| {question} | {first:.2f} | {reply.response_tokens} | {rate:.1f} |")
+            begun, first, last = times[0], times[1], times[-1]
+            waits = [one - two for one, two in zip(first, begun, strict=True)]
+            rates = [
+                (len(times) - 2) / max(one - two, 1e-9)
+                for one, two in zip(last, first, strict=True)
+            ]
+            print(
+                f"| {question} | {waits[0]:.2f} ({waits[1]:.2f}) | {reply.response_tokens} "
+                f"| {rates[0]:.1f} ({rates[1]:.1f}) |"
+            )
             voice.history.clear()
 
 

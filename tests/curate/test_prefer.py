@@ -108,8 +108,13 @@ def test_corrections_and_rated_pairs_of_other_shapes(tmp_path: Path):
         {"instruction": "i", "response": "bad", "rating": {"score": 1.0}},
         {"prompt": "p", "response": "mended", "outcome": "corrected"},
         {"prompt": "p", "response": "first", "outcome": "wrong"},
+        _row("q", "5 + 5 = 10", transcript=[{"role": "assistant", "content": "5 + 5 = 11"}]),
+        _row("r", "as before", transcript=[{"role": "assistant", "content": "as before"}]),
     ]
-    assert _texts(_made(tmp_path, rows)) == [("good", "bad"), ("mended", "first")]
+    made = _made(tmp_path, rows)
+    first_try = ("5 + 5 = 10", "5 + 5 = 11")
+    assert _texts(made) == [("good", "bad"), ("mended", "first"), first_try]
+    assert made.record.counts["no_evidence"] == 1
 
 
 @pytest.mark.parametrize(

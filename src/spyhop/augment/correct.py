@@ -62,7 +62,7 @@ def plan_correct(
     return Estimate(rows=rows, row_tokens=read, calls=calls)
 
 
-@stage(version=1, writes=Answer, plan=plan_correct)
+@stage(version=2, writes=Answer, plan=plan_correct)
 def correct_answers(
     ctx: Context, config: CorrectConfig, *, prompts: Artifact, student: Model, teacher: Model
 ) -> Iterator[Answer]:
@@ -72,7 +72,8 @@ def correct_answers(
     is dropped (`wrong`); without one, the teacher reads every answer. Outcomes: `own`, `continued`
     (the student's text up to its first wrong step, then the teacher's), `anew` (the teacher's text
     alone). Also dropped: `own` if the config says so, corrections that are not whole, and `lost`
-    ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end.
+    ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end;
+    the student's answer is the `transcript` of a correction.
 
     Counts: `ending/<ending>`, `outcome/<outcome>`, and as `pick_answers`, of the teacher's replies.
     """
@@ -105,7 +106,8 @@ def _correct(
     drop = outcome if outcome == "lost" or (outcome == "own" and drops) else ""
     if prompt.target and not is_right(text, question, prompt.target):
         drop = drop or "wrong"
-    return Finished(answer_row(prompt, whole, label, outcome=outcome), drop=drop)
+    row = answer_row(prompt, whole, label, outcome=outcome, transcript=[said])
+    return Finished(row, drop=drop)
 
 
 def corrected(own: str, reply: str) -> tuple[str, str]:

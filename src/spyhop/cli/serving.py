@@ -30,7 +30,9 @@ def serve(
     It registers their URLs in a folder. The command itself starts nothing.
     """
     folder = Path(model)
-    name, where = (folder.resolve().name, str(folder.resolve())) if folder.is_dir() else [model] * 2
+    name, where = (
+        (folder.resolve().name, str(folder.resolve())) if folder.is_dir() else (model, model)
+    )
     start = "sbatch FILE" if slurm else "bash FILE (Ctrl-C ends the servers)"
     values = {
         "MODEL": quote(where),

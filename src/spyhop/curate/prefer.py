@@ -84,10 +84,11 @@ def prefer(
     """Yield at most one pair per prompt, in the order of the chosen responses.
 
     With `rejected`, its responses lose against those of `chosen` to the same prompt (a teacher
-    over its assistant, a correction over the first try), unless an outcome or a rating says the
-    opposite. Without it, outcome (`right` over `wrong`) or rating (5 over 2) decide between the
-    responses of `chosen`. Of several, the one with the highest rating is chosen and the one with
-    the lowest is rejected, then the first sample. Responses that are not whole are never used.
+    over its assistant), unless an outcome or a rating says the opposite. Without it, outcome
+    (`right` over `wrong`), rating (5 over 2) or correction (over the first turn of `transcript`)
+    decide between the responses of `chosen`. Of several, the one with the highest rating is chosen
+    and the one with the lowest is rejected, then the first sample. Responses that are not whole
+    are never used.
 
     Inputs are rows of any shape with a response; of them `model`, `outcome`, `score` (or
     `rating.score`), `sample_index`, `ending` and `licence` are read. Memory is bounded.
@@ -136,7 +137,9 @@ def _candidates(
             for where, row in ctx.track(read_rows(path, None, ":"), "reading"):
                 turns = _turns(ctx, row, where)
                 score, outcome = _score(row, where), str(row.get("outcome") or "")
+                first = _first_try(row, turns)
                 is_good = outcome in config.better or (score or 0) >= config.min_score
+                is_good |= bool(first)
                 is_bad = outcome in config.worse or (score or 6) <= config.max_score
                 is_chosen = is_good if rejected is None else is_first
                 is_contrary = is_bad if is_chosen else is_good
@@ -151,7 +154,7 @@ def _candidates(
                     [turn.model_dump(include={"role", "content"}) for turn in turns[:-1]]
                 )
                 place += 1
-                yield {
+                found = {
                     "prompt": row_id(asked.decode()), "turns": asked.decode(),
                     "is_chosen": is_chosen, "text": with_thought(turns[-1], thought),
                     "origin": str(row.get("model") or row.get("origin") or "unknown"),
@@ -159,6 +162,11 @@ def _candidates(
                     "licence": str(row.get("licence") or row.get("license") or ""),
                     "score": score, "sample": int(row.get("sample_index") or 0), "place": place,
                 }  # fmt: skip
+                yield found
+                if is_chosen and first:
+                    ctx.count("rejected")
+                    more = {"text": first, "origin": "first try", "reason": "first"}
+                    yield {**found, **more, "is_chosen": False, "score": None}
 
 
 def _turns(ctx: Context, row: Mapping[str, Any], where: str) -> list[Message]:
@@ -178,6 +186,13 @@ def _turns(ctx: Context, row: Mapping[str, Any], where: str) -> list[Message]:
         ctx.count(f"ending/{'empty' if ending == 'whole' else ending}")
         return []
     return turns
+
+
+def _first_try(row: Mapping[str, Any], turns: list[Message]) -> str:
+    """Return the first response of a row that was corrected in its `transcript`, if it differs."""
+    transcript = row.get("transcript") or [{}]
+    role, text = transcript[0].get("role"), str(transcript[0].get("content") or "")
+    return text if turns and role == "assistant" and text != turns[-1].content else ""
 
 
 def _score(row: Mapping[str, Any], where: str) -> float | None:

@@ -101,8 +101,8 @@ class BatchHttp:
             BatchCallError: If it cannot be read to its end.
         """
         try:
-            how = {"headers": self._endpoint.headers(), "proxy": self._endpoint.proxy}
-            async with self._session.get(url, **how) as reply:
+            headers, proxy = self._endpoint.headers(), self._endpoint.proxy
+            async with self._session.get(url, headers=headers, proxy=proxy) as reply:
                 if reply.status != 200:
                     raise self._error(url, await _failure(reply))
                 async for line in reply.content:

@@ -20,7 +20,7 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Prober, Refused, prove
+from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Finding, Prober, Refused, prove
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.render import FORMATS, TemplateFormat
@@ -76,7 +76,8 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
 
 def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endpoint]]:
     """Yield a check of a folder of URLs, and return its replicas, or the endpoint itself."""
-    found, reason = (), "no URL yet"
+    found: Sequence[Endpoint] = ()
+    reason = "no URL yet"
     try:
         found = endpoint.replicas()
     except OSError as error:
@@ -142,7 +143,7 @@ def _endpoint(
         yield CapabilityCheck("tokens_field", False, text)
     if state.dialect.takes != "chats":
         return
-    found = {}
+    found: dict[str, Finding] = {}
     if not is_quick:
         text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
         yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")

@@ -167,16 +167,14 @@ class Concurrency:
         latency_s = now - sent
         memory = 0.05 if self._latency_s else 1.0
         self._latency_s += memory * (latency_s - self._latency_s)
-        window = self._window
-        if window is None:
-            self._window = self._opened(sent)
-        elif (
-            window.num_overrun and not window.num_good and now - window.began > 2 * self._latency_s
-        ):
-            self._window = self._opened(now)  # back from an outage, whose failures say no more
-        self._window.num_good += now >= self._window.began
+        window = self._window or self._opened(sent)
+        is_first = window.num_overrun > 0 and not window.num_good
+        if is_first and now - window.began > 2 * self._latency_s:
+            window = self._opened(now)  # back from an outage, whose failures say no more
+        self._window = window
+        window.num_good += now >= window.began
         if self.in_flight + len(self._held) + 1 >= int(self.allowed):
-            self._window.was_full = True
+            window.was_full = True
             if self.allowed < self._level:
                 self.allowed = min(float(self.most), self._level, self.allowed + 1.0)
         self._look(now)

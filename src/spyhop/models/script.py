@@ -140,12 +140,12 @@ class _QuestionGroup:
 
     def requests(self) -> Iterator[Request]:
         for place, ask in enumerate(self.asks):
-            how = (
-                {"sample_index": ask.sample_index}
-                if isinstance(ask, Ask)
-                else {"options": ask.options, "continuation": ask.continuation}
-            )
-            yield Request(id=str(place), messages=ask.messages, **how)
+            asked = Request(id=str(place), messages=ask.messages)
+            if isinstance(ask, Ask):
+                yield asked.model_copy(update={"sample_index": ask.sample_index})
+            else:
+                how = {"options": ask.options, "continuation": ask.continuation}
+                yield asked.model_copy(update=how)
 
     def replies(self) -> Iterator[Reply] | Iterator[Choice]:
         if self.sampling is None:

@@ -296,7 +296,7 @@ def _after_warm_up(
     rows: dict[str, RecipeStep],
     snapshots: tuple[float, ...],
 ) -> list[RecipeStep]:
-    """Add half a training on few explanations, and half on what `_POLICIES` read of new queries."""
+    """Add half a training on few explanations, and half on what `_POLICIES` read of all queries."""
     how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
     names = [f"{run.setting.name}.{kind}.{run.seed}" for kind in ("warm", "corrected")]
     known = [step for step in run.r.steps if step.name in names]

@@ -77,6 +77,8 @@ class RunState:
         self._folder, self._lock, self._file = folder, threading.Lock(), (0, 0)
         self.described = RunDescription()
         self.offset = self.size = 0
+        self.ended: RunEvent | None = None
+        self.outlook = Outlook()
         self._begin(RunEvent(kind="run_started"))
 
     def look(self) -> "RunState":
@@ -150,6 +152,5 @@ class RunState:
     def _begin(self, event: RunEvent) -> None:
         self.steps = {name: StepState(name) for name in event.planned_s}
         self.notes = deque[RunEvent](maxlen=MOST_NOTES)
-        self.ended: RunEvent | None = None
-        self.outlook = Outlook()
+        self.ended, self.outlook = None, Outlook()
         self.outlook.take(event)

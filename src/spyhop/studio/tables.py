@@ -171,8 +171,8 @@ class Table:
         own = {*query.facets, *query.ranges} & keys.keys()
         found = self._grouped(query, {k: v for k, v in keys.items() if k not in own})
         for name in own:
-            facets, ranges = ({**each} for each in (query.facets, query.ranges))
-            facets.pop(name, None), ranges.pop(name, None)
+            facets = {key: value for key, value in query.facets.items() if key != name}
+            ranges = {key: value for key, value in query.ranges.items() if key != name}
             others = replace(query, facets=facets, ranges=ranges)
             found |= {name: self._grouped(others, {name: keys[name]})[name]}
         return found

@@ -36,8 +36,7 @@ def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
     found = Environment(
         loader=PackageLoader("spyhop.studio"), autoescape=True, undefined=StrictUndefined
     ).get_template("vote_file.html")
-    shown = {name: Markup(text) for name, text in texts.items()}
-    return found.render(data=pairs_json(names, pairs), **shown)
+    return found.render(data=pairs_json(names, pairs), **{n: Markup(t) for n, t in texts.items()})
 
 
 def pairs_json(names: tuple[str, str], pairs: Sequence[VotePair], url: str = "") -> Markup:
