@@ -235,10 +235,8 @@ def _options(
     value = columns.pop(task.options, None) or task.fixed_options.get(name)
     if not value:
         return [], []
-    own: list[str] = []
-    texts = listed(value) if isinstance(value, list | tuple) else None
-    if texts is None:
-        own, texts = read_options(value, where, task.options)
+    found = listed(value) if isinstance(value, list | tuple) else None
+    own, texts = ([], found) if found is not None else read_options(value, where, task.options)
     if len(texts) == 1 and not task.as_published:
         raise InputError(f"{where}, column {task.options!r}: one option; two are needed")
     return own or labels(len(texts)), texts
