@@ -167,7 +167,8 @@ def test_prepacked_layers_multiply_as_before(words: Any, dtype: torch.dtype, tie
         before = [model(input_ids=ids[:, :num]).logits for num in (70, 1)]
         prepack(model)
         after = [model(input_ids=ids[:, :num]).logits for num in (70, 1)]
-    assert any("_multiply" in str(layer.forward) for layer in model.modules())
+    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear]
+    assert model.lm_head in layers and all("_multiply" in str(each.forward) for each in layers)
     for one, two in zip(before, after, strict=True):
         assert torch.allclose(one, two, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.05)
 

@@ -37,7 +37,8 @@ def _called_layers(model: Any) -> Iterator[torch.nn.Linear]:  # noqa: ANN401 (tr
     """Yield the linear layers that their parents only call; some, as Mamba's, read the weight."""
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is torch.nn.Linear and f"{name}.weight" not in _code(type(parent)):  # type: ignore[arg-type]
+            is_read = f"self.{name}.weight" in _code(type(parent))  # type: ignore[arg-type]
+            if type(layer) is torch.nn.Linear and not is_read:
                 yield layer
 
 

@@ -124,8 +124,8 @@ def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
     if tasks and not any(_is_wanted(task, tasks) for task in known):
         raise InputError(f"{path}: no task {_listed(tasks)}; it has {_listed(known) or 'none'}")
     offered = {name for names in log.offered.values() for name in names}
-    found = f"no metric {metric!r}; it has {_listed(sorted(offered))}" if offered else "no rows"
-    raise InputError(f"{path}: {found}")
+    reason = f"no metric {metric!r}; it has {_listed(sorted(offered))}" if offered else "no rows"
+    raise InputError(f"{path}: {reason}")
 
 
 def _small_rows(
