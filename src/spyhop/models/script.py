@@ -116,7 +116,9 @@ class ScriptStep(Generic[Result]):
         while self._waiting:
             asked, self._waiting = self._waiting, {}
             calls, where = _calls([ask for asks in asked.values() for ask in asks])
-            found = [iter(list(call.replies())) for call in calls]  # the first question's first
+            found: list[Iterator[Reply | Choice]] = [  # that of the first question is asked first
+                iter(list(call.replies())) for call in calls
+            ]
             replies = (next(found[call]) for call in where)
             for place, asks in asked.items():
                 self._go_on(place, list(islice(replies, len(asks))))
