@@ -68,7 +68,7 @@ def voices(
             ctx = Context(root, root, root, runtime, lambda progress: None)
             stack.enter_context(ctx.resources)
             # not hashed: nothing here needs the folder's key
-            folder = teacher.folder and Artifact(teacher.folder, UNKEYED)
+            folder = Artifact(teacher.folder, UNKEYED) if teacher.folder else None
             use = ModelUse(teacher.config, folder, teacher.service)
             found.append(voice := Voice(name, use.open(ctx), sampling))
             if is_streamed:
