@@ -3,12 +3,15 @@ import random
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import toys
+from spyhop.models.commits import Commits
 from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
 from spyhop.schema import ArtifactError
 
@@ -96,6 +99,25 @@ def test_others_read_while_one_writes(tmp_path: Path):
         reader.join(30)
     assert [reader.exitcode for reader in readers] == [0, 0]
     journal.close()
+
+
+def test_a_connection_opens_while_another_one_writes(tmp_path: Path):
+    with closing(Journal(tmp_path, "m")) as journal, closing(sqlite3.connect(journal.path)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        beside = journal.beside()
+        assert beside.get(["a"]) == {}
+        beside.close()
+
+
+def test_a_writer_that_cannot_open_its_journal_says_so():
+    class Broken:
+        def beside(self) -> Journal:
+            raise ArtifactError("no journal")
+
+    errors: list[Exception] = []
+    commits = Commits[str](cast("Journal", Broken()), State(), lambda settled: None, errors.append)
+    commits.close()
+    assert str(errors) == "[ArtifactError('no journal')]"
 
 
 def _open_and_put(root: Path, place: int, at_once: Barrier) -> None:

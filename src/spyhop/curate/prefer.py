@@ -104,7 +104,11 @@ def prefer(
     with pq.ParquetWriter(path, COLUMNS) as writer:
         while some := list(islice(rows, 4096)):
             writer.write_batch(pa.RecordBatch.from_pylist(some, schema=COLUMNS))
-    settings: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": str(ctx.state / "spilled"), "threads": 1}
+    settings: dict[str, Any] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(ctx.state / "spilled"),
+        "threads": 1,
+    }
     with duckdb.connect(config=settings) as base:
         base.register("candidates", base.read_parquet(str(path)))
         sql = "SELECT count(DISTINCT prompt) FROM candidates WHERE is_chosen"

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Generic, TypeVar
 
 from spyhop.models.journal import Answered, Failed, Journal, State
@@ -64,13 +65,11 @@ class Commits(Generic[Settled]):
         self._thread.join()
 
     def _run(self) -> None:
-        journal = self._journal.beside()
         try:
-            self._write(journal)
+            with closing(self._journal.beside()) as journal:
+                self._write(journal)
         except Exception as error:  # noqa: BLE001 (the edge of a thread)
             self._on_error(error)
-        finally:
-            journal.close()
 
     def _write(self, journal: Journal) -> None:
         synced, is_dirty, is_closing, num_rows = time.monotonic(), False, False, 0

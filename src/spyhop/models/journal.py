@@ -354,10 +354,17 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
 
 
 def _create(db: sqlite3.Connection) -> int:
-    """Create the tables that are missing; return the layout."""
+    """Create the tables that are missing; return the layout.
+
+    A whole journal is not written to: another connection may be writing, and SQLite refuses the
+    second of two writers at once where both began by reading.
+    """
     layout = int(db.execute("PRAGMA user_version").fetchone()[0])
-    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    held = [name for (name,) in tables if db.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()]
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    tables = [name for (name,) in db.execute(query)]
+    if layout == LAYOUT and "jobs" in tables:
+        return layout
+    held = [name for name in tables if db.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()]
     if layout == LAYOUT or (layout == 0 and not held):  # new, or a crash left a part of it
         db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
         return LAYOUT
