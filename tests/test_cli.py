@@ -408,7 +408,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.steps=[6,3]", r"settings\.0\.steps = \[6, 3\]: need 1 <= least <= greatest"),
         ('settings.0.families=["nope"]', r"settings\.0\.families\.0 = 'nope': .*known: coin"),
         ("settings.0.families=[]", r"settings\.0\.families = \[\]: .*at least 1 item"),
-        ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
+        ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*explanations"),
         ("settings=[]", r"settings = \[\]: .*at least 1 item"),
         ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
         ("seeds=[0,0]", r"two steps named 'core\."),

@@ -262,10 +262,10 @@ def _turn(turn: Any, where: str) -> Message:  # noqa: ANN401 (a row from outside
     thoughts = [value for name in _THOUGHTS if (value := turn.get(name))]
     if thoughts and not isinstance(thoughts[0], str):
         raise InputError(f"{where}: the thought {thoughts[0]!r:.60} is not text")
-    for name in _WEIGHTS:
+    is_assistant = _ROLES[role] == "assistant"
+    for name in _WEIGHTS if is_assistant else ():
         if turn.get(name) not in (None, 0, 1):
             raise InputError(f"{where}.{name} = {turn[name]!r:.60}: write 0 or 1")
-    is_assistant = _ROLES[role] == "assistant"
     return Message(
         role=_ROLES[role],
         content=_content(content, f"{where}.{content_key}"),
