@@ -87,6 +87,7 @@ def test_short_steps_that_took_longer_than_planned_do_not_decide_the_time_left(m
     outlook.take(RunEvent(kind="step_started", step="read"))
     outlook.take(RunEvent(kind="step_ended", step="read", seconds=10))
     outlook.take(RunEvent(kind="step_started", step="train"))
+    assert outlook.seconds_left() is None
     clock[0] += 30
     outlook.take(RunEvent(kind="progress", step="train", text="x", done=60, total=100))
     factor = (10 + 30) / (0.1 + 60)

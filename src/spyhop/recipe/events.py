@@ -206,7 +206,7 @@ def when(event: RunEvent) -> float:
 
 
 MIN_FRAC = 0.02
-"""Part of a step's activity that has to be done before its time is extrapolated."""
+"""Part of a step's activity, or of a plan, that has to be done before time is extrapolated."""
 
 
 class Outlook:
@@ -249,8 +249,8 @@ class Outlook:
             if frac > MIN_FRAC:
                 planned += self._planned_s.get(name, 0.0) * frac
                 taken += time() - started
-        if not taken:
-            return None
+        if not taken or planned < MIN_FRAC * (self._planned_done_s + sum(self._planned_s.values())):
+            return None  # short steps tell little about long ones
         factor = taken / planned if planned else 1.0
         waiting = sum(s for name, s in self._planned_s.items() if name not in self._running)
         running = [self._left(name, factor) for name in self._running]
