@@ -106,7 +106,7 @@ class RunLog:
             return
         last = self._last.get(step.name)
         done = progress.done
-        if last and last.text == progress.doing:
+        if last and (last.text, last.total) == (progress.doing, progress.total):
             done = max(done, last.done)
         event = RunEvent(
             kind="progress", step=step.name, text=progress.doing, done=done, total=progress.total,
