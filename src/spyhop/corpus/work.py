@@ -109,7 +109,8 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
     language, reason = "", section.reason
     if not reason:
         language = language_of(section.prose, config.filters.languages)
-        candidate = Candidate(section, language, found.total(), is_plain=not page.is_html)
+        is_plain = not page.is_html and "</" not in text  # else it is markup of another kind
+        candidate = Candidate(section, language, found.total(), is_plain=is_plain)
         reason = reason_against(candidate, config.filters)
     headings, num_redacted = list(section.headings), 0
     if config.redact:
