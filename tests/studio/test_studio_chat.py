@@ -28,7 +28,7 @@ def completion() -> Iterator[dict]:
     yield {"id": "1", "choices": [{"index": 0, "delta": {"reasoning_content": "Count."}}]}
     for word in WORDS:
         yield {"id": "1", "choices": [{"index": 0, "delta": {"content": word}}]}
-    yield {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    yield {"id": "1", "choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]}
     yield {"id": "1", "choices": [], "usage": USAGE}
 
 
@@ -87,7 +87,8 @@ class Streaming(BaseHTTPRequestHandler):
         self.end_headers()
         for each in completion():
             self.may_write.acquire(timeout=5)
-            self.wfile.write(body(iter([each])))
+            is_last = "usage" in each  # its line may have no end
+            self.wfile.write(body(iter([each])).rstrip() if is_last else body(iter([each])))
             self.wfile.flush()
 
     def log_message(self, format: str, *values: object) -> None:

@@ -62,7 +62,7 @@ def plan_correct(
     return Estimate(rows=rows, row_tokens=read, calls=calls)
 
 
-@stage(version=2, writes=Answer, plan=plan_correct)
+@stage(version=3, writes=Answer, plan=plan_correct)
 def correct_answers(
     ctx: Context, config: CorrectConfig, *, prompts: Artifact, student: Model, teacher: Model
 ) -> Iterator[Answer]:
@@ -70,10 +70,10 @@ def correct_answers(
 
     With a gold answer, only wrong answers go to the teacher, and what is wrong after its correction
     is dropped (`wrong`); without one, the teacher reads every answer. Outcomes: `own`, `continued`
-    (the student's text up to its first wrong step, then the teacher's), `anew` (the teacher's text
-    alone). Also dropped: `own` if the config says so, corrections that are not whole, and `lost`
-    ones, whose right step is not, or not only once, in the answer. `model` is who wrote the end;
-    the student's answer is the `transcript` of a correction.
+    (the student's text up to its first wrong step, then the teacher's), `rewritten` (the teacher's
+    text alone). Also dropped: `own` if the config says so, corrections that are not whole, and
+    `lost` ones, whose right step is not, or not only once, in the answer. `model` is who wrote the
+    end; the student's answer is the `transcript` of a correction.
 
     Counts: `ending/<ending>`, `outcome/<outcome>`, and as `pick_answers`, of the teacher's replies.
     """
@@ -118,7 +118,7 @@ def corrected(own: str, reply: str) -> tuple[str, str]:
     first, _, rest = reply.partition("\n")
     words = first.removeprefix(KEEP).split()
     if not first.startswith(KEEP) or not words:
-        return (rest.strip() if first.startswith(KEEP) else reply), "anew"
+        return (rest.strip() if first.startswith(KEEP) else reply), "rewritten"
     places = list(re.finditer(r"\s+".join(map(re.escape, words)), own))
     if len(places) != 1:
         return reply, "lost"

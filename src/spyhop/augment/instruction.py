@@ -32,7 +32,7 @@ _ABOUT = pattern("instruction_about")
 
 
 _TURN = re.compile(r"^[ \t*_#>]*(?:response|assistant)[*_]*\s*:\s*\S", re.IGNORECASE | re.MULTILINE)
-"""A model that goes on with the answer behind the label of its prompt."""
+"""A model that continues with the answer after the label of its prompt."""
 
 
 COPY_WORDS, COPY_FRAC = 8, 0.5

@@ -46,7 +46,7 @@ class StreamedReply:
         found = {**self.whole, **{k: v for k, v in event.items() if v}, "choices": [old]}
         for each in dicts(event.get("choices")):
             old |= {name: each[name] for name in ("index", "finish_reason") if each.get(name)}
-            for name, more in each.get("delta", {"content": each.get("text")}).items():
+            for name, more in (each.get("delta") or {"content": each.get("text")}).items():
                 before = old["message"].get(name)
                 is_more = isinstance(more, str | list) and type(more) is type(before)
                 if more is not None:  # of some providers, where nothing is added

@@ -128,6 +128,8 @@ class Transport:
             if size > MOST_BYTES or not on_text(self._shown(reply.text)):
                 response.close()
                 break
+        else:
+            reply.take(b"\n")  # the last event may lack its line end
         return to_json(reply.whole)
 
     def masked(self, raw: bytes) -> bytes:

@@ -37,7 +37,7 @@ from spyhop.report.html import (
     section,
     write_page,
 )
-from spyhop.report.picking import picking_section, picking_sentences
+from spyhop.report.picking import picking_section
 from spyhop.report.sections import (
     audit_section,
     data_section,
@@ -115,7 +115,6 @@ def arms_page(
         lead += [*_findings(experiment), *curation_sentences(mine)]
         if picked:
             made["picking"] = picking_section(experiment, config.runs, picked)
-            lead += picking_sentences(experiment)
         sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
             svg = svg.replace("<svg ", LIGHT, 1)

@@ -17,7 +17,7 @@ def picking_section(
 ) -> ReportSection:
     """Per arm, summed over seeds: prompts, kept answers, right ones, and the teacher's cost."""
     made = section("picking", name=experiment.name, price=OUTPUT_PRICE)
-    made.text(*picking_sentences(experiment))
+    made.text(*_sentences(experiment))
     counts = {arm: Counter[str]() for arm in experiment.arms}
     for name, artifact in picked.items():
         if runs[name].setting == experiment.name:
@@ -39,7 +39,7 @@ def picking_section(
     return made.rows(rows)
 
 
-def picking_sentences(experiment: Experiment) -> Iterator[str]:
+def _sentences(experiment: Experiment) -> Iterator[str]:
     """Say for each number of answers whether a choice among them beats keeping all of them."""
     for everything in (arm for arm in experiment.arms if "-all" in arm):
         pairs = [pair for pair in experiment.pairs if pair.first == everything

@@ -169,7 +169,7 @@ def _write_generation(folder: Path) -> None:
     renderer = Renderer(tokenizer, saved_format(folder, tokenizer))
     path = folder / "generation_config.json"
     values = _json(path)
-    values.pop("_from_model_config", None)  # else loaders make it anew from the model's config
+    values.pop("_from_model_config", None)  # else loaders make it again from the model's config
     ends = values.get("eos_token_id")
     known = ends if isinstance(ends, list) else [] if ends is None else [ends]
     ids = sorted({renderer.end_id, *(int(each) for each in known)})
