@@ -42,7 +42,9 @@ class Chosen:
     after: "RecipeStep | Source | Chosen"
 
 
-Ref = RecipeStep | Source | Use | Chosen
+Made = RecipeStep | Source | Chosen
+"""An input that is files: what a step makes, a file or folder, or the winner of a promote step."""
+Ref = Made | Use
 
 
 @dataclass(slots=True)
