@@ -1,7 +1,7 @@
 # One check for people and CI. `make setup` once; PY may name another interpreter.
 PY ?= .venv/bin/python
 
-.PHONY: setup check fix lint types test slow
+.PHONY: setup check fix lint types docs test slow
 
 setup:
 	python3 -m venv .venv
@@ -15,6 +15,9 @@ lint:
 
 types:
 	$(PY) -m mypy
+
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 test:
 	$(PY) -m pytest
