@@ -202,14 +202,16 @@ def _settings() -> dict[str, str]:
     """Return a page for the settings of each recipe, of `[runtime]` and of teacher files."""
     pages = {}
     intro = (
-        "Settings of a recipe file with `recipe = \"{0}\"`, as `spyhop recipes {0}` lists them. "
+        'Settings of a recipe file with `recipe = "{0}"`, as `spyhop recipes {0}` lists them. '
         "Each recipe file may have `name`, `dtype` and [`[runtime]`](runtime.md), too.\n"
     )
     for name, kind in RECIPES.items():
         head = [f"# {name}\n", kind.summary + "\n", intro.format(name)]
         lines = list(describe(kind.config_type))
         pages[f"reference/settings/{name}.md"] = "\n".join([*head, *_tables(lines)])
-    runtime = "Where and how fast a recipe runs: `[runtime]` of any recipe file. Never part of a key.\n"
+    runtime = (
+        "Where and how fast a recipe runs: `[runtime]` of any recipe file. Never part of a key.\n"
+    )
     lines = list(describe(Runtime))
     pages["reference/settings/runtime.md"] = "\n".join(["# runtime\n", runtime, *_tables(lines)])
     served = ["model  required  The model's name, as the API calls it.",
@@ -217,7 +219,10 @@ def _settings() -> dict[str, str]:
               "extra  = {}  Fields that are sent with every request.",
               "omit  = []  Fields of the request that the model rejects.",
               *describe(Service)]  # fmt: skip
-    text = ["# Teacher files\n", "A model and where it is served ([teachers](../../teachers.md)).\n"]
+    text = [
+        "# Teacher files\n",
+        "A model and where it is served ([teachers](../../teachers.md)).\n",
+    ]
     text += [*_tables(served), "## A folder of weights\n", "`folder` names it. Further settings:\n"]
     pages["reference/settings/teacher.md"] = "\n".join([*text, *_tables(list(describe(Local)))])
     return pages

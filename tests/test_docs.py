@@ -75,7 +75,18 @@ def _settings() -> dict[str, set[tuple[str, ...]]]:
             path = [*path[:depth], line.split()[0]]
             for place, part in enumerate(path):
                 found.setdefault(part, set()).add(tuple(path[place:]))
-    for name in ("recipe", "name", "dtype", "runtime", "model", "revision", "omit", "extra", "folder", "style"):
+    for name in (
+        "recipe",
+        "name",
+        "dtype",
+        "runtime",
+        "model",
+        "revision",
+        "omit",
+        "extra",
+        "folder",
+        "style",
+    ):
         found.setdefault(name, set()).add((name,))
     return found
 
@@ -120,7 +131,10 @@ def test_settings_are_those_of_the_code(page: Path):
     plain = FENCED.sub("", text)
     inline = re.findall(rf"`({WORD}(?:\.{WORD})*) = [^`]+`", plain)
     changes = re.findall(rf"--set ['\"]?({WORD}(?:\.\w+)*)=", text)
-    names = [tuple(each for each in name.split(".") if not each.isdigit()) for name in (*inline, *changes)]
+    names = [
+        tuple(each for each in name.split(".") if not each.isdigit())
+        for name in (*inline, *changes)
+    ]
     assert not _unknown(iter(names))
 
 
@@ -137,7 +151,9 @@ def _texts() -> str:
     return "\n".join(found)
 
 
-MESSAGES = re.findall(r"^\| `(.*?)(?<!\\)`", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+MESSAGES = re.findall(
+    r"^\| `(.*?)(?<!\\)`", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("message", MESSAGES)
@@ -153,7 +169,9 @@ def test_the_glossary_is_short():
 
 
 def test_the_page_on_installing_names_every_extra():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     page = (DOCS / "install.md").read_text()
     assert [name for name in extras if f"`{name}`" not in page] == []
 
