@@ -18,7 +18,7 @@ from mkdocs.structure.files import File
 
 from spyhop.cli.commands import COMMANDS, EXIT_CODES, app
 from spyhop.models.local import Local
-from spyhop.models.service import Endpoint, Service
+from spyhop.models.service import Service
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
 from spyhop.settings import describe
@@ -264,8 +264,8 @@ def _value(rest: str) -> tuple[str, str]:
 
 def _sizes() -> str:
     """Return a table of memory and time of training, by the formulas of plans."""
-    lines = ["| base | all weights, GB | LoRA, GB | QLoRA, GB | activations, GB | hours per 10 M tokens |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    titles = ["base", "all weights, GB", "LoRA, GB", "QLoRA, GB", "activations, GB"]
+    lines = [f"| {' | '.join(titles)} | hours per 10 M tokens |", "|---" * 6 + "|"]
     runtime = Runtime(gradient_checkpointing=True)
     for name, parameters, depth, width in SHAPES:
         shape = cost.Shape(int(parameters), depth, width)

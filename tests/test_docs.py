@@ -69,10 +69,11 @@ def _settings() -> dict[str, set[tuple[str, ...]]]:
     found: dict[str, set[tuple[str, ...]]] = {}
     kinds = [kind.config_type for kind in RECIPES.values()]
     for config_type in (*kinds, Runtime, Service, Local, Task, Protocol):
-        path: list[str] = []
+        outer = ["runtime"] if config_type is Runtime else []
+        path = outer
         for line in describe(config_type):
             depth = (len(line) - len(line.lstrip())) // 2
-            path = [*path[:depth], line.split()[0]]
+            path = [*path[: depth + len(outer)], line.split()[0]]
             for place, part in enumerate(path):
                 found.setdefault(part, set()).add(tuple(path[place:]))
     for name in (
@@ -92,19 +93,19 @@ def _settings() -> dict[str, set[tuple[str, ...]]]:
 
 
 def _is_setting(parts: tuple[str, ...]) -> bool:
-    """Whether dotted names lead to a setting; entries of lists and tables have names of their own."""
-    ends = _settings().get(parts[0], set())
-    return any(_fits(parts, end) for end in ends)
+    """Whether dotted names lead to a setting, apart from names of the user's own on the way."""
+    own = next((place for place, part in enumerate(parts) if part in OWN), len(parts))
+    parts = parts[: own + 1]
+    return any(
+        end[-1] == parts[-1] and all(part in parts for part in end)
+        for end in _settings().get(parts[0], ())
+    )
 
 
-def _fits(parts: tuple[str, ...], end: tuple[str, ...]) -> bool:
-    """Whether the parts are the end's, in order, with own names between."""
-    left = iter(parts)
-    return all(any(part == each for each in left) for part in end) or parts == end[: len(parts)]
-
-
-OWN = ("extra", "shares", "data", "messages", "models", "students", "columns", "forms", "finish_reasons",
-       "system_messages", "judges", "steps", "generationConfig")  # fmt: skip
+OWN = (
+    "extra", "shares", "data", "messages", "models", "students", "columns", "forms",
+    "finish_reasons", "system_messages", "judges", "steps",
+)  # fmt: skip
 """Tables whose keys are names of the user's own, or of a provider."""
 
 

@@ -43,7 +43,9 @@ def test_the_examples_of_the_docs_run(page: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_commands_on_segments_run(tmp_path: Path):
-    pages = [(ROOT / "docs" / name).read_text() for name in ("tutorials/documents.md", "segments.md")]
+    pages = [
+        (ROOT / "docs" / name).read_text() for name in ("tutorials/documents.md", "segments.md")
+    ]
     blocks = re.findall(r"```bash\n(.*?)```", "\n".join(pages), re.DOTALL)
     script = "\n".join([f'spyhop() {{ "{sys.executable}" -m spyhop "$@"; }}', *blocks])
     done = subprocess.run(
