@@ -25,7 +25,7 @@ suites = [{suite = "questions", path = "items.jsonl"}]
 kind = "records"
 name = "world"
 path = "queries.jsonl"
-columns = {task = "task"}
+columns = {query = "query", target = "target", task = "task"}
 
 [[messages]]
 id = "steps"

@@ -8,12 +8,12 @@ from spyhop import world
 from spyhop.schema import Item, Query
 
 
-def write_world(folder: Path, *, num_queries: int = 120, num_items: int = 12) -> dict[str, Any]:
+def write_world(folder: Path, words: Any) -> dict[str, Any]:
     """Write files, and return settings of `orca` that read them: a new, tiny student."""
     families = ("coin", "lift")
-    drawn = world.ProblemsConfig(num_rows=num_queries, families=families, steps=(1, 3))
+    drawn = world.ProblemsConfig(num_rows=120, families=families, steps=(1, 3))
     queries = world.draw_queries.run(folder / "made", drawn)
-    asked = world.ProblemsConfig(num_rows=num_items, families=families, steps=(1, 3))
+    asked = world.ProblemsConfig(num_rows=8, families=families, steps=(1, 3))
     items = world.draw_items.run(folder / "made", asked)
     _write(folder / "queries.jsonl", [
         {"query": row.query, "target": row.target, "task": row.task} for row in queries.rows(Query)
@@ -22,12 +22,12 @@ def write_world(folder: Path, *, num_queries: int = 120, num_items: int = 12) ->
         {"question": row.question, "answer": row.target} for row in items.rows(Item)
     ])  # fmt: skip
     (folder / "teacher.toml").write_text("solver = {}\n")
-    words = world.train_tokenizer.run(folder / "made", world.TokenizerConfig())
+    words.save_pretrained(folder / "words")
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2}
     return {
         "collections": [
             {"kind": "records", "name": "world", "path": folder / "queries.jsonl",
-             "columns": {"task": "task"}}
+             "columns": {name: name for name in ("query", "target", "task")}}
         ],
         "decontaminate": None, "probe": None,
         "messages": [{"id": "steps", "text": "Explain each step."},
@@ -35,8 +35,8 @@ def write_world(folder: Path, *, num_queries: int = 120, num_items: int = 12) ->
         "shares": {"*": {"steps": 1.0}},
         "num_queries": 30,
         "teacher": {"file": folder / "teacher.toml"},
-        "student": {"tokenizer": words.path, "new": {**shape, "format": "turns"}},
-        "train": {"tokens": 2000, "batch_tokens": 512, "max_tokens": 512},
+        "student": {"tokenizer": folder / "words", "new": {**shape, "format": "turns"}},
+        "train": {"tokens": 1000, "batch_tokens": 512, "max_tokens": 512},
         "suites": [{"suite": "questions", "path": folder / "items.jsonl"}],
         "measure": {"sampling": {"max_new_tokens": 8}},
     }  # fmt: skip

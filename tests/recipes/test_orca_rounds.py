@@ -1,6 +1,7 @@
 """Orca's rounds in the embedded world, from files: what they draw, and that they stop."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -16,18 +17,23 @@ ROUNDS = {"num": 2, "add_queries": 20, "dev_queries": 20}
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    return write_world(tmp_path_factory.mktemp("world"))
+def settings(words: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return write_world(tmp_path_factory.mktemp("world"), words)
 
 
-def test_a_student_that_is_not_promoted_ends_the_rounds(settings, tmp_path: Path):
-    """A student of some steps knows nothing: the second round is the first one again."""
+def test_rounds_are_planned_as_upper_bounds(settings, tmp_path: Path):
     recipe = orca(OrcaConfig.model_validate({**settings, "rounds": ROUNDS}))
     lines = {line.step.name: line for line in plan(resolve(recipe, tmp_path))}
     assert lines["round-1.answers"].estimate.calls["teacher"].requests == 20
     assert lines["round-2.rows"].estimate.rows == 70
     assert lines["round-2.answers"].waits_for == ("promoted-1",)
     assert lines["round-1.answers"].waits_for == ()
+
+
+@pytest.mark.slow
+def test_a_student_that_is_not_promoted_ends_the_rounds(settings, tmp_path: Path):
+    """A student of some steps knows nothing: the second round is the first one again."""
+    recipe = orca(OrcaConfig.model_validate({**settings, "rounds": ROUNDS}))
     made = run(resolve(recipe, tmp_path), Runtime())
     dev = {row.query_id for row in made["dev"].rows(Prompt)}
     taught = {

@@ -87,7 +87,6 @@ def test_the_cost_of_answers_is_what_their_teacher_read_and_wrote(tmp_path: Path
     few = draw_subset.run(tmp_path, SubsetConfig(num_rows=10), prompts=prompts)
     again = answer.run(tmp_path, how, prompts=few, teacher=teacher)  # every reply is journaled
     shared = sum(row.response_tokens for row in again.rows(Answer))
-    assert again.record.usage.get("response_tokens", 0) == 0
     assert teacher_cost(tmp_path, again)["response_tokens"] == shared > 0
 
 

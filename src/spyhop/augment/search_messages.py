@@ -123,10 +123,10 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
     With `per` token, a query's value is what it has above the best message's rate: its verified
     answer minus rate times tokens (the linear part of a ratio's difference).
     """
-    sums = {name: np.nansum(each, axis=0) for name, each in replies.items()}
+    known = {name: each[~np.isnan(each[:, 0])] for name, each in replies.items()}
     rates = {
-        name: right / max(1.0, tokens if per == "token" else len(replies[name]))
-        for name, (right, tokens) in sums.items()
+        name: float(each[:, 0].sum()) / max(1.0, each[:, 1].sum() if per == "token" else len(each))
+        for name, each in known.items()
     }
     first = max(rates, key=lambda name: rates[name])
     price = rates[first] if per == "token" else 0.0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from spyhop.evaluate import outcomes
 from spyhop.report.html import ReportSection, section
@@ -56,19 +55,14 @@ def teacher_cost(root: Path, artifact: Artifact) -> Counter[str]:
     """
     record, asked = artifact.record, dict[str, float]()
     found = Counter({name: record.usage.get(name, 0.0) for name in (READ, WRITTEN, USD)})
-    if "prompts" in record.inputs:  # answers of a model, some of them perhaps from its journal
-        sums = {name: sum(pc.sum(batch[name]).as_py() or 0 for batch in artifact.batches([name]))
-                for name in (READ, WRITTEN)}  # fmt: skip
-        asked = {name: max(found[name], num) for name, num in sums.items()}
-    else:
-        names = ("answers", "base", "rows")
-        keys = (each.key for name in names for each in record.inputs.get(name, []))
-        for key in dict.fromkeys(keys):
-            for made in filter(None, map(load, root.glob(f"*-{key}"))):
-                is_part = record.stage == "augment.filter_answers"
-                share = artifact.num_rows / max(1, made.num_rows) if is_part else 1.0
-                part = teacher_cost(root, made)
-                found.update({name: share * amount for name, amount in part.items()})
+    names = ("answers", "base", "rows")
+    keys = (each.key for name in names for each in record.inputs.get(name, []))
+    for key in dict.fromkeys(keys):
+        for made in filter(None, map(load, root.glob(f"*-{key}"))):
+            is_part = record.stage == "augment.filter_answers"
+            share = artifact.num_rows / max(1, made.num_rows) if is_part else 1.0
+            part = teacher_cost(root, made)
+            found.update({name: share * amount for name, amount in part.items()})
     if f"asked/{WRITTEN}" in record.counts:
         asked = {name: record.counts[f"asked/{name}"] for name in (READ, WRITTEN)}
     if asked and (paid := found[READ] + found[WRITTEN]):
