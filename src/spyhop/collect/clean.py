@@ -7,7 +7,6 @@ passage with another question at its end shares most of its words, too. For the 
 all queries of a task begin and end with (a definition, say) is ignored.
 """
 
-import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -117,9 +116,6 @@ def _near(
         if name not in frames:
             frames[name] = _Frame(row.query, f"task{len(frames)}to")
         frames[name].narrow(row.query)
-    folder = ctx.state / "near"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir()
     places: list[int] = []
 
     def compared() -> Iterator[str]:
@@ -129,7 +125,7 @@ def _near(
                 places.append(place)
                 yield frames[row.collection, row.task].compared(row)
 
-    duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
+    duplicates = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(duplicates.close)
     duplicates.add(compared())
     return {places[each.row]: (places[each.kept], each.similarity) for each in duplicates.find()}

@@ -1,6 +1,5 @@
 """The stages: segment pages, drop duplicates, drop contaminated segments, draw some."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain, compress
@@ -26,8 +25,6 @@ SEGMENT_BYTES = 35_000
 """HTML that a segment takes, on the how-to pages of the benchmark."""
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
-MEMORY_MB = 1024
-"""Memory of DuckDB, beyond which it spills to disk."""
 
 
 def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
@@ -72,16 +69,11 @@ def segment(
             next_number += 1
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
-    ctx.notice(_summary(ctx))
-
-
-def _summary(ctx: Context) -> str:
-    """Say how many pages were read, and why the others were not."""
     lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
     total, num_lost = ctx.counts["pages"], sum(lost.values())
     reasons = ", ".join(f"{name} {n:,}" for name, n in Counter(lost).most_common())
     shown = f" ({reasons})" if reasons else ""
-    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}"
+    ctx.notice(f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}")
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
@@ -108,10 +100,7 @@ def plan_kept(config: Config, segments: Estimate, **_: object) -> Estimate:
 @stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
     """Keep the first of segments that repeat each other, exactly or nearly."""
-    folder = ctx.state / "near"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    found = Duplicates(folder, config, memory_mb=MEMORY_MB, threads=ctx.runtime.threads)
+    found = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(found.close)
     rows = ctx.track(segments.rows(Segment), "hashing", total=segments.num_rows)
     found.add(row.text for row in rows)
@@ -122,8 +111,8 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         if repeat is None or repeat.row != place:
             yield row
             continue
-        more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
-        ctx.drop(Repeat(**row.model_dump(), **more), f"{repeat.kind}_duplicate")
+        dropped = Repeat(**row.model_dump(), kept_row=repeat.kept, similarity=repeat.similarity)
+        ctx.drop(dropped, f"{repeat.kind}_duplicate")
         repeat = next(repeats, None)
 
 

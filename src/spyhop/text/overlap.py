@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -180,7 +181,9 @@ class Duplicates:
     def __init__(
         self, folder: Path, config: NearConfig, *, memory_mb: int = 1024, threads: int = 1
     ) -> None:
-        """Work in an empty folder; DuckDB keeps to `memory_mb` and spills there."""
+        """Work in this folder, which is emptied; DuckDB keeps to `memory_mb` and spills there."""
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
         self._config = config
         self._num_rows = 0
         self._file = (folder / "signatures.bin").open("wb")

@@ -7,12 +7,12 @@ be anybody's.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from spyhop.lazy import jinja2
-from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+from spyhop.processes import ProcessDied, Service, WorkItem
 from spyhop.schema import InputError
 
 TIME_S = 10.0
@@ -46,15 +46,13 @@ class Sandbox:
     """
 
     def __init__(self) -> None:
-        self._worker: WorkerProcess | None = None
+        self._worker = Service("spyhop.text.sandbox:serve")
 
     def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+        self._worker.close()
 
     def values(
         self, templates: Mapping[str, str], rows: Iterable[tuple[str, dict[str, Any]]]
@@ -79,13 +77,9 @@ class Sandbox:
                 yield where, row, values
 
     def _evaluated(self, item: _Batch, where: str) -> Any:  # noqa: ANN401 (values or a fault)
-        if self._worker is None:
-            self._worker = WorkerProcess("spyhop.text.sandbox:serve")
         try:
-            self._worker.send(item)
-            return self._worker.receive()
+            return self._worker.ask(item)
         except ProcessDied as error:
-            self._worker = None
             raise InputError(
                 f"{where}: the templates {', '.join(item.templates)} exceed {TIME_S:.0f} s or "
                 f"{MEMORY_BYTES >> 30} GB ({error})"
@@ -105,7 +99,14 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["regex_replace"] = _regex_replace
-    compiled = cache(partial(_compiled, environment))
+
+    @cache
+    def compiled(source: str) -> _Template:
+        if is_text(source):
+            return environment.from_string(source).render
+        expression = environment.compile_expression(source, undefined_to_none=False)
+        return lambda row: expression({"row": row, **row})
+
     while True:
         send(_work(compiled, receive()))
 
@@ -124,13 +125,6 @@ def _work(compiled: Callable[[str], _Template], batch: _Batch) -> list[dict[str,
                 return _Fault(place, f"the template {name!r} fails: {reason:.120}")
         found.append(values)
     return found
-
-
-def _compiled(environment: "jinja2.Environment", source: str) -> _Template:
-    if is_text(source):
-        return environment.from_string(source).render
-    expression = environment.compile_expression(source, undefined_to_none=False)
-    return lambda row: expression({"row": row, **row})
 
 
 def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
