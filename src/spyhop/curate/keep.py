@@ -98,9 +98,8 @@ def keep(
         names.append(name)
     is_sampled = np.ones(len(names), bool)
     if config.within is not None:
-        if config.within > len(names):
-            few = f"{rated}: {len(names):,} pairs, fewer than within = {config.within:,}"
-            raise InputError(few)
+        if (within := config.within) > len(names):
+            raise InputError(f"{rated}: {len(names):,} pairs, fewer than within = {within:,}")
         order = np.argsort(_draws(config, "within", names), kind="stable")
         is_sampled[order[config.within :]] = False
     known = np.array(scores, float)
@@ -110,7 +109,14 @@ def keep(
     if config.min_score is not None:
         passing &= known >= config.min_score
     if config.num_rows is not None:
-        _check_number(config, rated, int(passing.sum()), int(is_sampled.sum()))
+        num_found, num_sampled = int(passing.sum()), int(is_sampled.sum())
+        if num_found < config.num_rows and not (config.fewer and num_found):
+            least = config.min_score
+            above = "" if least is None else f" with a score of at least {least:g}"
+            raise InputError(
+                f"{rated}: {num_found:,} of {num_sampled:,} pairs{above}, fewer than num_rows = "
+                f"{config.num_rows:,}; lower num_rows or min_score, or raise within"
+            )
         by_score = (-np.array(values, float), -known) if config.take == "best" else ()
         order = np.lexsort((_draws(config, "take", names), *by_score))
         passing[order[passing[order]][config.num_rows :]] = False
@@ -146,17 +152,6 @@ def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact
             text = f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}"
             raise TrainingError(text)
         ctx.notice(f"kept although the gate failed: {reasons}")
-
-
-def _check_number(config: KeepConfig, rated: Artifact, num_found: int, num_sampled: int) -> None:
-    num_rows = config.num_rows or 0
-    if num_found < num_rows and not (config.fewer and num_found):
-        least = config.min_score
-        above = "" if least is None else f" with a score of at least {least:g}"
-        raise InputError(
-            f"{rated}: {num_found:,} of {num_sampled:,} pairs{above}, fewer than "
-            f"num_rows = {num_rows:,}; lower num_rows or min_score, or raise within"
-        )
 
 
 def _why_left(config: KeepConfig, is_sampled: bool, score: float) -> str:

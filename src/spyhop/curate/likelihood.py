@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.curate.rate import count_rating
+from spyhop.curate.rate import PAIR_TOKENS, count_rating
 from spyhop.models import Model, Request
 from spyhop.models.script import Failures
 from spyhop.schema import Config, Pair, Rating, prompt_turns
@@ -14,8 +14,6 @@ from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
 NUM_SCORES = 5
-PAIR_TOKENS = 500
-"""Planning figure."""
 
 
 class LikelihoodConfig(Config):

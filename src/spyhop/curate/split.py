@@ -126,10 +126,8 @@ def _drawn(config: SplitConfig, pairs: Mapping[str, Artifact], index: ItemIndex)
     checked = index.check(_split(config, pairs), *_SEARCHED)
     clean = (row.id for row, match in checked if match is None)
     places = {name: number_of(f"{config.seed}/{name}") for name in clean}
-    if len(places) < config.num_rows:
-        raise InputError(
-            f"the split has {len(places)} pairs, fewer than num_rows = {config.num_rows}"
-        )
+    if (num := config.num_rows) > len(places):
+        raise InputError(f"the split has {len(places)} pairs, fewer than num_rows = {num}")
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
 
 

@@ -341,11 +341,8 @@ class Template:
     def _stood_in(self, shapes: Sequence[Shape], *, is_prompt: bool) -> str:
         turns = []
         for n, shape in enumerate(shapes):
-            content, thought = (
-                f"{_GUARD}\ue000{kind}{n}\ue001{_GUARD[::-1]}" for kind in ("", "r")
-            )
-            reasoning = thought if shape.has_reasoning else None
-            content = "" if shape.is_blank else content
+            reasoning = _stand_in(f"r{n}") if shape.has_reasoning else None
+            content = "" if shape.is_blank else _stand_in(str(n))
             turns.append(Message(role=shape.role, content=content, reasoning=reasoning))
         return self._render(turns, is_prompt=is_prompt)
 

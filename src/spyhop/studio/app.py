@@ -24,7 +24,6 @@ from spyhop.studio import (
     pages_compare,
     pages_follow,
     pages_label,
-    pages_replies,
     pages_rows,
     pages_runs,
     pages_vote,
@@ -34,7 +33,6 @@ from spyhop.studio.site import Site, page, stores_by_name
 
 PAGES: tuple[ModuleType, ...] = (
     pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
-    pages_replies,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
