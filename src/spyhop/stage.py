@@ -150,6 +150,10 @@ class Estimate:
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 
 
+Estimates = Mapping[str, Estimate]
+"""Estimates of several inputs by name."""
+
+
 def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
     """Return the rows of several inputs together, and their mean length where it is known."""
     every = list(estimates)

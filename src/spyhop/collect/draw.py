@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,8 +23,8 @@ from spyhop.collect.quotas import Counts, quotas
 from spyhop.collect.table import SourceTable, Stratum, class_names, class_sql, relations
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Query, RecipeError
-from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, arrow_schema, row_id
+from spyhop.stage import TABLES, Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifact, Artifacts, arrow_schema, row_id
 from spyhop.store.rows import PARQUET
 from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
 
@@ -57,7 +57,7 @@ class DrawConfig(Config):
 
 
 def plan_draw(
-    config: DrawConfig, queries: Mapping[str, Estimate], difficulty: Estimate | None = None
+    config: DrawConfig, queries: Estimates, difficulty: Estimate | None = None
 ) -> Estimate:
     """Rows of each task up to the limits, where the files tell the tasks; else all rows."""
     found = sum_estimates(queries.values())
@@ -71,11 +71,7 @@ def plan_draw(
 
 @stage(version=2, writes=TABLES, plan=plan_draw)
 def draw(
-    ctx: Context,
-    config: DrawConfig,
-    *,
-    queries: Mapping[str, Artifact],
-    difficulty: Artifact | None = None,
+    ctx: Context, config: DrawConfig, *, queries: Artifacts, difficulty: Artifact | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Draw rows, in an order that is random too, so that the first n are a sample themselves.
 

@@ -1,7 +1,7 @@
 """The stages: segment pages, drop duplicates, drop contaminated segments, draw some."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, compress
 from time import monotonic
 
@@ -12,8 +12,8 @@ from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import Config, InputError, Item, Segment
-from spyhop.stage import Context, Estimate, Progress, stage
-from spyhop.store import Artifact, nested_draw
+from spyhop.stage import Context, Estimate, Estimates, Progress, stage
+from spyhop.store import Artifact, Artifacts, nested_draw, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
@@ -27,7 +27,7 @@ SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 
 
-def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Estimates) -> Estimate:
     """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
@@ -42,9 +42,7 @@ class Repeat(Segment):
 
 
 @stage(version=5, writes=Segment, plan=plan_segments)
-def segment(
-    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
-) -> Iterator[Segment]:
+def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
     Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
@@ -118,10 +116,10 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
 
 @stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Artifacts
 ) -> Iterator[Segment]:
     """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
-    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    index = ItemIndex(rows_of(items, Item), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.text)
 

@@ -14,8 +14,8 @@ from spyhop.collect.messages import with_thought
 from spyhop.collect.shapes import NotText, ToolCalls, conversation
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Message, NoConfig, Preference, ending_of
-from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, row_id
+from spyhop.stage import FOLDER, Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifact, Artifacts, row_id
 from spyhop.store.rows import read_rows, row_files
 
 PAIRED_FRAC = 0.5
@@ -62,9 +62,7 @@ class PreferConfig(Config):
 
 
 def plan_prefer(
-    config: PreferConfig,
-    chosen: Mapping[str, Estimate],
-    rejected: Mapping[str, Estimate] | None = None,
+    config: PreferConfig, chosen: Estimates, rejected: Estimates | None = None
 ) -> Estimate:
     """A share of the rows of the smaller side."""
     sides = [sum_estimates(side.values()) for side in (chosen, rejected) if side]
@@ -74,11 +72,7 @@ def plan_prefer(
 
 @stage(version=1, writes=Preference, plan=plan_prefer)
 def prefer(
-    ctx: Context,
-    config: PreferConfig,
-    *,
-    chosen: Mapping[str, Artifact],
-    rejected: Mapping[str, Artifact] | None = None,
+    ctx: Context, config: PreferConfig, *, chosen: Artifacts, rejected: Artifacts | None = None
 ) -> Iterator[Preference]:
     """Yield at most one pair per prompt, in the order of the chosen responses.
 
@@ -124,10 +118,7 @@ def prefer(
 
 
 def _candidates(
-    ctx: Context,
-    config: PreferConfig,
-    chosen: Mapping[str, Artifact],
-    rejected: Mapping[str, Artifact] | None,
+    ctx: Context, config: PreferConfig, chosen: Artifacts, rejected: Artifacts | None
 ) -> Iterator[dict[str, Any]]:
     sides = [(True, each) for each in chosen.values()]
     sides += [(False, each) for each in (rejected or {}).values()]

@@ -5,7 +5,7 @@ subset of them. The paper draws it at random (`collect.draw_subset`); this draws
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from spyhop.schema import Answer, Config, InputError, Prompt
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact, Artifacts, number_of
 from spyhop.text.gold import is_right, stated
 
 NAMES = {
@@ -45,7 +45,7 @@ class SelectHardestConfig(Config):
     ),
 )
 def select_hardest(
-    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Mapping[str, Artifact]
+    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Artifacts
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
@@ -82,7 +82,7 @@ def select_hardest(
 
 
 def _hardness(
-    ctx: Context, config: SelectHardestConfig, ids: set[int], answers: Mapping[str, Artifact]
+    ctx: Context, config: SelectHardestConfig, ids: set[int], answers: Artifacts
 ) -> dict[int, float]:
     """Return the hardness of the prompts with a known one, by the number of their id."""
     measures: dict[int, list[float]] = defaultdict(list)

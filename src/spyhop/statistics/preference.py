@@ -87,11 +87,7 @@ def grade_ratio(candidate: ArrayLike, reference: ArrayLike) -> Interval | float:
     return Interval.around(ratio, t_quantile(num - 1) * error)
 
 
-def length_controlled(
-    points: ArrayLike,
-    lengths: ArrayLike,
-    other_lengths: ArrayLike,
-) -> Interval:
+def length_controlled(points: ArrayLike, lengths: ArrayLike, other_lengths: ArrayLike) -> Interval:
     """Return the win rate to expect if both responses were equally long.
 
     AlpacaEval's logistic form: a constant, and tanh of the standardised difference in length.

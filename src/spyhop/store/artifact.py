@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -154,6 +155,15 @@ class Artifact:
     def __str__(self) -> str:
         """Return the folder's name."""
         return self.path.name
+
+
+Artifacts = Mapping[str, Artifact]
+"""Several artifacts by name, as one input of a stage."""
+
+
+def rows_of(artifacts: Artifacts | None, row_type: type[AnyRow]) -> Iterator[AnyRow]:
+    """Yield the rows of several artifacts, one after the other."""
+    return chain.from_iterable(each.rows(row_type) for each in (artifacts or {}).values())
 
 
 def nested_draw(rows: Artifact, num_rows: int, seed: int) -> npt.NDArray[np.bool_]:
