@@ -58,10 +58,6 @@ def equal_slopes(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
 
     The F test of the interaction in an analysis of covariance; all lines share one variance about
     their line. p-values of the pairs are not corrected for their number.
-
-    Raises:
-        ValueError: If there are fewer than two lines, one has points of one size only, or there
-            are too few points to know a variance.
     """
     if len(lines) < 2 or any(len(set(sizes)) < 2 for sizes, _ in lines.values()):
         raise ValueError("equal slopes needs two lines or more, each with points of two sizes")

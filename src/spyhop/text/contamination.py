@@ -96,9 +96,7 @@ class ItemIndex:
     def matches(self, texts: Sequence[str], wholes: Sequence[str] = ()) -> Iterator[Match]:
         """Yield every item in every text, kind by kind; the same match may come repeatedly.
 
-        Args:
-            texts: Searched for n-grams.
-            wholes: What of each text must equal an item's question; default: the whole text.
+        `wholes` are the parts of the texts that are compared with whole questions; default: all.
         """
         if not self.items:
             return

@@ -52,8 +52,7 @@ class Diversity:
     def distinct(self, num_read: int) -> float:
         """Return the distinct pairs expected among `num_read` instructions.
 
-        Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971): each pair
-        counts with the probability that a draw without replacement contains it.
+        Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971).
         """
         total = self.num_read
         if num_read >= total:

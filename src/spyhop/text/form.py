@@ -33,9 +33,7 @@ def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
 def form_of(text: str, phrases: frozenset[tuple[str, str]]) -> tuple[float, ...]:
     """Return the features of a text, in the order of `FEATURES`.
 
-    Args:
-        text: A response.
-        phrases: Those of the writer that `overlap` compares with; see `phrases_of`.
+    `phrases` are those of the writer that `overlap` compares with; see `phrases_of`.
     """
     words = _words(text)
     pairs = list(pairwise(words))

@@ -76,7 +76,7 @@ def read(
 
     Args:
         response: What a model wrote; thoughts are removed here.
-        question: The prompt; its options are read from its text.
+        question: The prompt; options are read from its text, unless their `labels` are known.
         target: The gold answer: a label, a number, or text, perhaps behind a derivation and `####`.
         labels: The options' labels where they are known; a response is then read as a choice.
         is_whole: Whether the model ended the response; of others only a marked answer is read.

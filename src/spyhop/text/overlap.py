@@ -83,9 +83,7 @@ def _fingerprint(split: list[str]) -> int:
 def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
     """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
 
-    Returns:
-        The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
-        text i has `hashes[begins[i]:begins[i + 1]]`.
+    Returns hashes and begins: text i has `hashes[begins[i]:begins[i + 1]]`.
     """
     num_words = np.array([len(each) for each in split], np.int64)
     num_runs = np.where(num_words > 0, np.maximum(num_words - ngram_words + 1, 1), 0)
@@ -174,8 +172,7 @@ class Duplicates:
     """Exact and near duplicates among texts that come one after the other.
 
     The keep rule: of texts with the same words the first stays. Then, in order, a row is dropped
-    when it is near a *kept* row before it: the row named beside a near duplicate is near it, never
-    merely near another dropped one. The order of the rows alone decides, not their batches.
+    when it is near a *kept* row before it. The order of the rows alone decides, not their batches.
     """
 
     def __init__(
