@@ -182,8 +182,8 @@ def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> It
     reading = Reading(ctx, config.collection, config.licence)
     keys = config.columns.keys()
     unused = UnusedKeys(ctx, folder.path.name, keys)
-    for path in row_files(folder.path, config.pattern):
-        unused.add_columns(path)
+    files = row_files(folder.path, config.pattern)
+    for path in files:
         for number, (where, row) in enumerate(read_rows(path, keys), 1):
             found = compose(row, config.columns, where)
             unused.add(row)
@@ -200,4 +200,4 @@ def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> It
                 yield query
             else:
                 ctx.drop(query, "no_query")
-    unused.report()
+    unused.report(files)

@@ -111,10 +111,7 @@ class _Draw:
     """Files, and SQL for their rows as queries."""
 
     def rows(self) -> Iterator[pa.RecordBatch]:
-        """Yield the wanted rows of lowest priority in each cell, in the order of priorities.
-
-        Rows of a table get their ids and their `multiple_choice` flag.
-        """
+        """Yield the wanted rows of lowest priority in each cell, in the order of priorities."""
         found, wanted = self._cells()
         thresholds = _thresholds(found, wanted)
         last_pass, passes = np.zeros_like(wanted), 0

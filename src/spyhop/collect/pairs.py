@@ -112,10 +112,9 @@ class Turns(NamedTuple):
 def _oasst(path: Path, language: str) -> Iterator[Turns]:
     """Yield one pair per tree of Open Assistant: the opening message and its reply of rank 0.
 
-    Both forms of the published files are read: one message a line (with `parent_id`), or one tree
-    a line (with `prompt` and nested `replies`). Deleted messages are passed over. A tree in another
-    language, or without a reply of rank 0, is returned with its reason. The openings of a file of
-    messages are held in memory; its order does not matter otherwise.
+    Both forms of the published files are read: one message a line (with `parent_id`; openings are
+    held in memory), or one tree a line (with `prompt` and nested `replies`). Deleted messages are
+    passed over.
     """
     openings: dict[str, tuple[str, str, str]] = {}
     replies: dict[str, tuple[str, str]] = {}
@@ -265,12 +264,10 @@ def _given(
     is_own = isinstance(own, str | int) and str(own).strip()
     known = {name: value for name, value in row.items() if name in Pair.model_fields and value}
     known |= {"id": str(own) if is_own else pair_id(*texts)}
-    given = {"tag": config.tag, "collection": config.collection, "licence": config.licence}
-    instruction, response = texts
+    known |= {"instruction": texts[0], "response": texts[1]}
+    given = config.model_dump(include={"tag", "collection", "licence"})
     try:
-        return Pair.model_validate(
-            {"origin": origin, **given, **known, "instruction": instruction, "response": response}
-        )
+        return Pair.model_validate({"origin": origin, **given, **known})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -24,10 +24,7 @@ _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def priorities(columns: list[pa.Array], seed: int) -> Hashes:
-    """Return the priority of each row, given the columns of text that make it what it is.
-
-    Null is taken for the empty text.
-    """
+    """Return the priority of each row, given its columns of text; null is the empty text."""
     texts = [_bytes(column) for column in columns]
     lengths = [pc.binary_length(text).to_numpy().astype(np.uint64) for text in texts]
     start = np.full(1, seed % 2**64, np.uint64) * np.uint64(BASE) + np.uint64(1)

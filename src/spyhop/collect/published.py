@@ -29,8 +29,7 @@ class FlanCotConfig(Config):
 def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the questions of TSV files; all of them are taken, as in the Orca paper (Table 3).
 
-    The task is the file's name without `_train`. A question is multiple choice when it lists
-    options. Repeated questions are kept, each with an id of its own.
+    The task is the file's name without `_train`. Repeated questions have ids of their own.
     """
     reading = Reading(ctx, "cot", config.licence)
     for task, origin, question, answer, _ in _cot_rows(folder.path, config.pattern):

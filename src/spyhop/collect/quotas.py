@@ -24,13 +24,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def quotas(available: Sequence[int], num_rows: int, seed: int) -> Counts:
-    """Return how many rows each task gives, as Algorithm 1 would.
-
-    Args:
-        available: Rows of each task, in an order of tasks that is always the same.
-        num_rows: Rows to draw in all; everything where there are fewer.
-        seed: Another seed gives another draw.
-    """
+    """Return how many rows each task gives, as Algorithm 1 would; `available` are those it has."""
     rows = np.asarray(available, np.int64)
     if num_rows >= rows.sum():
         return rows.copy()

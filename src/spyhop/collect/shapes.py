@@ -114,11 +114,10 @@ def conversation(
     """
     shape = shape or shape_of(row, where, needs_response)
     reader = _Reader(row, where)
-    target = ""
     if shape in TEXT_SHAPES:
         turns, has_response, target = reader.texts(shape)
     else:
-        turns, has_response = reader.listed(shape), shape == "preference"
+        turns, has_response, target = reader.listed(shape), shape == "preference", ""
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
 
 

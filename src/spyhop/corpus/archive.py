@@ -106,11 +106,8 @@ def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> Ar
 def decoded(data: bytes, encodings: list[str], max_bytes: int) -> bytes:
     """Undo the encodings of a payload, the last applied first.
 
-    An encoding that the payload does not have, since a crawler or a proxy has undone it, is passed
-    over if the payload is a page as it is.
-
-    Raises:
-        ValueError: If the payload is no page with its encodings undone, nor without.
+    An encoding that a crawler or a proxy has undone already is passed over; a payload that is no
+    page either way is a `ValueError`.
     """
     for name in reversed(encodings):
         try:

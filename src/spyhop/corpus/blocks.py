@@ -108,11 +108,7 @@ def main_blocks(scan: Scan) -> list[Block]:
 def chosen(
     scan: Scan, chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
-    """Return the likely blocks, what follows them as their part, and what lies between them.
-
-    A list, a table, code or a further post in a list follows; blocks of nothing but links may come
-    first.
-    """
+    """Return the likely blocks, what follows them as their part, and what lies between them."""
     kept: list[bool] = []
     last: Block | None = None
     for block, chance in zip(scan.blocks, chances, strict=True):

@@ -139,10 +139,9 @@ def _containers(
 ) -> tuple[Vector, Vector, Vector, Vector, Vector]:
     """Describe each container.
 
-    Returns:
-        The innermost one around it with several blocks; the outermost one around it that says it is
-        beside the text; whether it is in the best one; marks of the three innermost; and how many
-        of its kind are side by side, with their mean number of blocks.
+    Returns the innermost one around it with several blocks; the outermost one around it that is
+    beside the text; whether it is in the best one; marks of the three innermost; and how many of
+    its kind are side by side, with their mean number of blocks.
     """
     parents, own, names = scan.parents, scan.own, scan.names
     num = len(parents)
