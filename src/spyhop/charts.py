@@ -1,7 +1,4 @@
-"""Vega-Lite charts as SVG, drawn in a separate process: the renderer can abort its process.
-
-It does so under an address-space limit, or without free file handles. A page then has no chart.
-"""
+"""Vega-Lite charts as SVG, drawn in a separate process: the renderer can abort its process."""
 
 import os
 from collections.abc import Callable

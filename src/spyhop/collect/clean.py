@@ -1,10 +1,8 @@
 """Queries without copies and without evaluation items, before any money is spent on them.
 
-Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
-space; they are copies anywhere in the inputs. Near copies are found within a task only, since one
-article under two tasks asks for two different things, and only where the gold answer is the same: a
-passage with another question at its end shares most of its words, too. For the same reason, what
-all queries of a task begin and end with (a definition, say) is ignored.
+Exact copies have the same text and gold answer, up to Unicode's normal form and white space. Near
+copies are found within a task, and with the same gold answer only: one article under two tasks asks
+for two things. What all queries of a task begin and end with (a definition, say) is ignored.
 """
 
 import unicodedata
@@ -61,9 +59,8 @@ def plan_distinct(config: DistinctConfig, queries: Estimates) -> Estimate:
 def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
-    Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
-    words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
-    also where near copies stay.
+    Copies are dropped as `exact` or `near`, queries without words as `empty`. Counts:
+    `exact/<collection>` and `near/<collection>`, the latter also where near copies stay.
     """
     exact = _exact(queries) if config.exact_copies == "drop" else {}
     near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}

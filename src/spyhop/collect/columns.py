@@ -176,8 +176,7 @@ class RecordsConfig(Config):
 def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the rows of every file; some 10^7 of them, for larger tables see `draw`.
 
-    Rows whose query is empty or null are dropped as `no_query`. Counts: `unused/<key>`, the rows
-    with a key that no column names.
+    Rows without a query are dropped as `no_query`. Counts: `unused/<key>`, if no column names it.
     """
     reading = Reading(ctx, config.collection, config.licence)
     keys = config.columns.keys()

@@ -166,10 +166,7 @@ def _lima(path: Path, language: str) -> Iterator[Turns]:
 
 
 def _dolly(path: Path, language: str) -> Iterator[Turns]:
-    """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`.
-
-    Of a rendered prompt the instruction is the text below its headings.
-    """
+    """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`."""
     for where, row in read_rows(path):
         if "prompt" in row:
             asked = field(row, "prompt", where)
@@ -232,9 +229,6 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     Other columns of a pair (`id`, `tag`, `segment_id`, `rating`, ...) are read if present. Dropped:
     `empty` (either text), `repeated` (the same two texts), and conversations that do not begin with
     the text of a user and that of an assistant (`no_exchange`, `not_text`, `tool_calls`).
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it; or two pairs of one id.
     """
     seen: set[str] = set()
     ids: set[str] = set()

@@ -1,13 +1,11 @@
 """A row's place in the draw: 64 bits that its text and the seed decide, the same on any machine.
 
-The rows with the lowest priorities are drawn. Nothing else matters: not the file a row is
-in, its place there, nor how many workers read. Rows with the same text have the same priority.
+The rows with the lowest priorities are drawn; rows with the same text have the same priority.
 
 The texts of a row (without space around them, UTF-8) are put one after the other and filled up
 with zero bytes to whole words of eight, little end first. The hash is the sum of mix(word at i) *
 B^i modulo 2^64; seed, lengths and sum are then mixed in turn by the end of splitmix64. Of a row
-above `LONG` words the sum is the beginning of its SHA-256. Rows are hashed many at once, in less
-than a nanosecond for each byte.
+above `LONG` words the sum is the beginning of its SHA-256.
 """
 
 import hashlib

@@ -1,7 +1,5 @@
 """Prompts: queries under system messages, nested subsets of prompts, whole prompts as queries.
 
-Which message a query gets depends on its id and the seed only.
-
 Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
 """
 
@@ -162,10 +160,7 @@ class SubsetConfig(Config):
     ),
 )
 def draw_subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Iterator[Prompt]:
-    """Keep a uniform random subset, in the order of the input.
-
-    A smaller subset is part of a larger one, and the rows' order does not matter.
-    """
+    """Keep a uniform random subset, in the order of the input; it contains any smaller one."""
     is_drawn = nested_draw(prompts, config.num_rows, config.seed)
     rows = ctx.track(prompts.rows(Prompt), "sampling", total=len(is_drawn))
     yield from compress(rows, is_drawn)
@@ -184,7 +179,7 @@ def prompt_queries(
 ) -> Iterator[Query]:
     """Write all turns of each prompt as one text, so that copies and evaluation items are found.
 
-    Ids are those of the prompts: `pair` turns a query that is left into its prompt again.
+    `pair` turns a query that is left into its prompt again, by its id.
     """
     for prompt in ctx.track(prompts.rows(Prompt), "reading", total=prompts.num_rows):
         yield Query(

@@ -50,8 +50,7 @@ class UnusedKeys:
 class Reading:
     """Turns texts of one collection into queries.
 
-    A row's id depends on its text alone, so that adding rows changes no other row. The n-th
-    repetition of a row within its task has n counted in; tasks come one after the other.
+    A row's id depends on its text, and for repetitions within its task on their number.
     """
 
     def __init__(self, ctx: Context, collection: str, licence: str = "") -> None:

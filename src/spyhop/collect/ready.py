@@ -1,8 +1,4 @@
-"""Ready answers: data one already has becomes training rows, and costs nothing.
-
-Rows of any shape (OpenOrca and SlimOrca as published, preferences, chats), and the outputs of
-OpenAI's batch interface beside the requests that they answer.
-"""
+"""Ready answers: rows of any shape, and outputs of OpenAI's batch interface with their requests."""
 
 import json
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""WARC archives, record by record.
-
-A damaged record or file becomes a page with a reason; nothing raises.
-"""
+"""WARC archives, record by record; a damaged record or file becomes a page with a reason."""
 
 from __future__ import annotations
 
@@ -48,10 +45,7 @@ class ArchivePage:
 
 
 def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
-    """Yield the pages of a WARC, WARC.gz or WET file.
-
-    A payload is read up to the byte after `max_bytes`, so that the cap on pages refuses it.
-    """
+    """Yield the pages of a WARC, WARC.gz or WET file, each up to the byte after `max_bytes`."""
     num_records = 0
     kinds = fastwarc.WarcRecordType
     wanted = kinds.response | kinds.resource | kinds.conversion

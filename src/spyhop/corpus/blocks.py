@@ -137,10 +137,7 @@ def _filled(scan: Scan, kept: Sequence[bool]) -> list[bool]:
 
 
 def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
-    """Drop comments and requests (for consent, an address) beside a text; headings of nothing.
-
-    A heading right above kept text is kept.
-    """
+    """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
     own = sum(
         len(block.text) - 2 * block.num_linked
         for block, is_kept in zip(blocks, kept, strict=True)

@@ -63,12 +63,7 @@ class _CapitalTags(Exception):
 
 
 def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
-    """Walk HTML as it was sent.
-
-    Raises:
-        Refused: If it has more elements than a cap allows, at once (`too_many_nodes`) or inside
-            each other (`too_deep`).
-    """
+    """Walk HTML as it was sent; above a cap it is `Refused`: `too_many_nodes` or `too_deep`."""
     try:
         return _scan(html, max_nodes, max_depth)
     except _CapitalTags:

@@ -45,9 +45,8 @@ class Repeat(Segment):
 def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
-    Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
-    of a run that was stopped are not made again; rows are in the order of the inputs,
-    whichever process made them.
+    Pages and sections that give no segment are dropped with their reason. Finished chunks of a run
+    that was stopped are not made again; rows are in the order of the inputs.
 
     Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
     """

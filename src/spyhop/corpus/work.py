@@ -132,10 +132,7 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
 
 
 def language_of(text: str, wanted: Sequence[str] = ()) -> str:
-    """Return the code of a text's language: by its script where that decides, else by profile.
-
-    A wanted language wins where its profile is about as near as the nearest.
-    """
+    """Return a text's language: by its script, else a wanted near profile, else the nearest one."""
     for code, script in _SCRIPTS.items():
         if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
             return code

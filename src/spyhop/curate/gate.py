@@ -83,13 +83,9 @@ def gate(
     `agreement` compares the score that the judge wrote with the one expected from its
     log-probabilities: a judge whose probabilities contradict its text repeats itself perfectly.
 
-    With labels (`Label` rows), findings are `precision` of the selected pairs, which must be above
-    the share of good pairs among all labelled ones (else selecting has no effect; untested if all
-    are good), `recall`, and
-    `label_kappa` if labels have scores (passed if undefined: all scores are the same).
-
-    A failed check raises nothing here, so that its findings can be read; `keep` raises. Ratings by
-    likelihood do not vary, so `repeatability` passes without a value.
+    With labels, findings are `precision` of the selected pairs, which must be above the share of
+    good pairs among all labelled ones (untested if all are good), `recall`, and `label_kappa` if
+    labels have scores. A failed check raises nothing here; `keep` raises.
 
     Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
     """
@@ -142,10 +138,6 @@ def label_findings(
     rows: Sequence[tuple[Label, float | None]], config: GateConfig
 ) -> Iterator[Finding]:
     """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
-
-    Args:
-        rows: A human label and the judge's score of each pair.
-        config: Limits.
 
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """

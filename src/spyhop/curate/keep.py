@@ -81,10 +81,9 @@ def keep(
     `left/not_sampled`; `gate/failed` if a failed gate is only logged.
 
     Raises:
-        TrainingError: If scores are used and the gate failed or is absent; with the failed
-            findings and the remedy.
-        InputError: If fewer than `num_rows` pairs can be kept (no pair, with `fewer`), scores are
-            used and a pair is not rated, or the gate belongs to other ratings.
+        TrainingError: If scores are used and the gate failed or is absent.
+        InputError: If fewer than `num_rows` pairs can be kept (no pair, with `fewer`), a pair is
+            not rated though scores are used, or the gate belongs to other ratings.
     """
     if config.uses_scores:
         _pass_gate(ctx, config, rated, gate)

@@ -1,7 +1,6 @@
 """Select the teacher's prompts: those that the teaching assistant found hard.
 
-Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
-subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
+Source: Orca (arXiv:2306.02707), section 3, where the teacher's prompts are drawn at random.
 """
 
 from collections import Counter, defaultdict
@@ -49,11 +48,9 @@ def select_hardest(
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are sampled by a hash of (seed, id), as in `draw_subset`, so a larger
-    subset contains a smaller one. A response without a readable answer (also if cut, refused or
-    empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
-    unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
-    Some 300 bytes a row in memory.
+    Equally hard prompts are sampled by a hash of (seed, id). A response without a readable answer
+    (also if cut, refused or empty) counts as wrong, and agrees with no other sample. A failed call
+    is ignored. Prompts of unknown hardness rank last. Some 300 bytes a row in memory.
 
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`

@@ -48,10 +48,9 @@ def split(
 ) -> Iterator[Pair]:
     """Yield one of two splits that have no instruction in common, in order.
 
-    The split of a pair depends on its instruction alone, so equal instructions with different
-    responses stay together, and no sample of the train split contains a held-out one. Pairs that
-    share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
-    row in memory where `num_rows` is set.
+    The split of a pair depends on its instruction alone. Pairs that share an n-gram with an
+    evaluation item are dropped (`contaminated/<suite>`). With `num_rows` some 100 bytes a row in
+    memory.
     """
     index = ItemIndex(rows_of(items, Item), config.contamination)
     drawn = _drawn(config, pairs, index)
@@ -63,10 +62,7 @@ def split(
 
 @stage(version=1, writes=Query, plan=lambda config, pairs: sum_estimates(pairs.values()))
 def pairs_to_queries(ctx: Context, config: QueriesConfig, *, pairs: Artifacts) -> Iterator[Query]:
-    """Yield the instructions as queries without gold answers.
-
-    The id of a query is that of its pair, so that the response can be looked up.
-    """
+    """Yield the instructions as queries without gold answers, under the ids of their pairs."""
     for row in rows_of(pairs, Pair):
         yield Query(
             id=row.id,

@@ -1,7 +1,6 @@
 """A linear text classifier: logistic regression over hashed words and pairs of words.
 
-It needs no download and no weights. It sees words and their neighbours, lower case, and nothing
-else: no sarcasm, no meaning that a sentence only implies, no word that its training lacks.
+No download, no weights. It sees words and their neighbours, lower case, and nothing else.
 """
 
 import re

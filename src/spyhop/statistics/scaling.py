@@ -23,8 +23,7 @@ class Scaling:
 def scaling(sizes: Sequence[float], values: Sequence[float]) -> Scaling:
     """Fit w = alpha * log N + C by least squares; the interval is Student's, over the points.
 
-    Several points of one size (seeds) are all counted. The natural logarithm is ours: the paper
-    does not say which one it used.
+    The natural logarithm is ours: the paper does not say which one it used.
 
     Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
     """

@@ -17,9 +17,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Files reach the disk before the rename. On an error nothing changes at `path`. Leftovers of a
     killed process are deleted by the next write to the same path on this host.
-
-        with atomic_write(path) as temporary:
-            temporary.write_text(text)
     """
     prefix = f".{path.name}.{socket.gethostname()}-"
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):

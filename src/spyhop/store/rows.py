@@ -1,8 +1,7 @@
 """Rows of files from outside, in the formats that people have; every room reads rows through here.
 
-JSON lines, a JSON array, CSV, TSV, Parquet and the Arrow files of `datasets`' `save_to_disk`; text
-formats also packed as `.gz`, `.bz2` or `.zst`. Rows come one by one, so memory stays flat. Folders
-of artifacts count as Parquet.
+JSON lines, a JSON array, CSV, TSV (also packed), Parquet, artifacts, and the Arrow files of
+`datasets`' `save_to_disk`. Rows come one by one, so memory stays flat.
 """
 
 import codecs
@@ -63,10 +62,8 @@ def _kind(path: Path) -> str | None:
 def row_files(path: Path, pattern: str = "*") -> list[Path]:
     """Return the files of rows in a folder, an artifact or a saved data set; or the file itself.
 
-    With the pattern `*`, files with other endings (a README) are passed over.
-
-    Raises:
-        InputError: If there is no such file, or a saved data set has several splits.
+    With the pattern `*`, files with other endings (a README) are passed over. A data set must have
+    one split.
     """
     if path.is_file() or (path / RECORD).is_file():
         return table_files(path, pattern)
@@ -89,13 +86,8 @@ def read_rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the place of each row of a file (`file: line 7`), for messages, and the row.
 
-    Args:
-        path: The file.
-        columns: Columns of a Parquet file to read; default: all.
-        mark: Text between file and line number.
-
-    Raises:
-        InputError: If the ending is unknown or the file is broken, naming the place.
+    Of a Parquet file some `columns` may be read. `mark` is between file and line number. A broken
+    file is an `InputError` that names the place.
     """
     kind = kind_of(path)
     if kind in (PARQUET, ARROW):

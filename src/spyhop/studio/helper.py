@@ -1,7 +1,4 @@
-"""Work that needs heavy libraries, in a process of its own: plans, and rows as token ids.
-
-So the server stays small, and a plan that fails or takes memory ends nothing else.
-"""
+"""Plans, and rows as token ids, in a process of its own: the server stays small and safe."""
 
 import sys
 from collections.abc import Callable
@@ -27,8 +24,7 @@ _WORKER = Service("spyhop.studio.helper:serve")
 def ask(task: str, *arguments: Any) -> Any:  # noqa: ANN401 (a task's)
     """Return what a task of this module returns, computed in the other process.
 
-    Raises:
-        SpyhopError: If it cannot be computed, or takes longer than `LONGEST_S`.
+    An error, or more than `LONGEST_S`, is a `SpyhopError`.
     """
     is_error, found = _WORKER.ask(WorkItem(time_s=LONGEST_S), (task, arguments))
     if is_error:

@@ -91,8 +91,8 @@ def follow(
 def _source(artifact: Artifact, row: Mapping[str, Any]) -> str:
     """Return the file and line that a row was read from, if it does not state them.
 
-    The second half of its longest line is looked for, since a template may have written its
-    beginning, in the inputs that are files of this machine; for at most `SEARCH_S` seconds.
+    The second half of its longest line is searched for (a template may have written its beginning)
+    in the inputs that are files of this machine, for at most `SEARCH_S` seconds.
     """
     lines = [each for value in row.values() if isinstance(value, str) for each in value.split("\n")]
     longest, end = max(lines, key=len, default=""), monotonic() + SEARCH_S

@@ -1,8 +1,7 @@
 """Rows of an artifact through DuckDB on its files: pages by key, filters, order, search, counts.
 
-A row's address is its part and its place in that part (`3.120`), so that a page follows another
-without counting rows. Without an order, parts are read one after the other until a page is full;
-each is verified first. Orders and counts read a column of all parts at once.
+A row's address is its part and its place in that part (`3.120`). Without an order, parts are read
+one after the other until a page is full; orders and counts read a column of all parts at once.
 """
 
 import os

@@ -50,7 +50,7 @@ def sentences(text: str) -> list[str]:
 def asks(text: str) -> bool:
     """Return whether a text contains a question or a request, ends with a cue, or is a title.
 
-    English only, by words and their order; a text in another language asks if it cannot be read.
+    A text in another language than English always asks.
     """
     if language_of(text) not in ("", "en"):
         return True

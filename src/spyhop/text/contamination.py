@@ -1,8 +1,7 @@
 """Texts that contain an evaluation item: one index, one type of dropped row, one loop.
 
-An item is found in a text that is equal to its question, whatever its length, and in a text that
-shares a run of words (an n-gram) with it. The search is for the question without its options and
-cue, which other items share.
+An item is found in a text that equals its question, and in one that shares an n-gram of words with
+its question without options and cue, which other items share.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -50,10 +50,7 @@ class Diversity:
         return -sum(n / total * math.log2(n / total) for n in self.pairs.values()) + 0.0
 
     def distinct(self, num_read: int) -> float:
-        """Return the distinct pairs expected among `num_read` instructions.
-
-        Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971).
-        """
+        """Return the distinct pairs expected among `num_read` (rarefaction, Hurlbert 1971)."""
         total = self.num_read
         if num_read >= total:
             return float(len(self.pairs))

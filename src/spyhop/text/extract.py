@@ -108,8 +108,8 @@ def _partners(text: str) -> dict[int, int]:
 def matches(extracted: str | None, target: str) -> bool:
     """Return whether an extracted answer equals the gold text once both are normalised.
 
-    Brackets at the ends count where the gold answer has some, as an interval has. None matches
-    nothing. There is no substring or fuzzy matching: "5 apples" is not "5".
+    Brackets at the ends count where the gold answer has some, as an interval has. "5 apples" is not
+    "5".
     """
     if extracted is None:
         return False

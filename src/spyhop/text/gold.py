@@ -40,11 +40,7 @@ class Reading(NamedTuple):
 
 
 def options(question: str) -> list[str]:
-    """Return the labels `A`, `B`, ... that a question offers, if it offers two or more.
-
-    "(A) ...", "A) ...", "A. ..." and "A: ..." offer; the letters must follow each other from A, so
-    that the "A:" of a cue is no option.
-    """
+    """Return the labels `A`, `B`, ... that a question offers, if these are two or more."""
     found = {bracketed or bare for bracketed, bare in _OPTION.findall(question)}
     labels = list(takewhile(found.__contains__, ascii_uppercase))
     return labels if len(labels) > 1 else []
@@ -119,8 +115,7 @@ def _read_free(text: str, gold: str, *, is_whole: bool) -> Reading:
 def stated(response: str, question: str, target: str = "") -> str | None:
     """Return the answer that a response states, in its normal form, or None if it cannot be read.
 
-    Without a gold answer it is a choice where the question has options and the response names
-    one, else the free answer; a short one with a number in it counts as this number.
+    Without a gold answer it is the named option, else the free answer or its one number.
     """
     if target:
         return read(response, question, target).answer
@@ -139,10 +134,7 @@ def is_right(response: str, question: str, target: str) -> bool | None:
 
 
 def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
-    """Return the label of the one option whose text a response states.
-
-    It is the stated answer, or subject or predicate of the first sentence: "The jay is the one".
-    """
+    """Return the label of the one option that is the stated answer, or is in the first sentence."""
     answers = {normalise(answer) for answer in readings(text)}
     first = normalise(sentences(text.strip().partition("\n")[0])[0])
     found = [

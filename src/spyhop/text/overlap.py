@@ -1,8 +1,7 @@
 """Texts that repeat each other: n-grams, exact and near duplicates.
 
 All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
-of words, which are the same on every machine. Memory: a batch of texts and one byte for each row;
-signatures are in a file, bands in DuckDB with a memory cap.
+of words. Memory: a batch of texts and a byte a row; signatures are in a file, bands in DuckDB.
 """
 
 from __future__ import annotations

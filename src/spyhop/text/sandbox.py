@@ -1,7 +1,6 @@
-"""Jinja templates of benchmarks, evaluated over rows in a sandbox with caps on time and memory.
+"""Jinja templates of benchmarks, evaluated over rows in Jinja's sandbox without loaders.
 
-The sandbox is Jinja's own, without loaders, in a process that is killed at its caps: a template may
-be anybody's.
+A template may be anybody's: its process is killed at its caps on time and memory.
 """
 
 import re
@@ -57,11 +56,7 @@ class Sandbox:
     def values(
         self, templates: Mapping[str, str], rows: Iterable[tuple[str, dict[str, Any]]]
     ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Yield the place of each row, the row, and the value of each template by its name.
-
-        Raises:
-            InputError: Naming the row and the template that fails or exceeds a cap.
-        """
+        """Yield the place of each row, the row, and the value of each template by its name."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
             item = _Batch(

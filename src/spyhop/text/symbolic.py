@@ -1,7 +1,7 @@
 r"""Symbolic equality of two mathematical answers, by math-verify in a process that may be killed.
 
 An extra, `[math]`: without it no two answers are equal symbolically. math-verify runs out of time
-and memory on some inputs, and raises outside a main thread; a process of its own does neither harm.
+and memory on some inputs, and raises outside a main thread.
 """
 
 import logging
