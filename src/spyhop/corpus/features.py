@@ -53,9 +53,11 @@ def _context(
     ones = np.ones(num)
     own_value = np.bincount(place, value, len(scan.parents))
     ends = _ends(scan.parents)
-    total, links, counts, values, proses = (
-        _added_up(ends, place, each) for each in (chars, linked, ones, value, prose)
+    sums = (  # containers are numbered in a row, so that a difference adds up those inside
+        np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
+        for each in (chars, linked, ones, value, prose)
     )
+    total, links, counts, values, proses = (each[ends] - each[:-1] for each in sums)
     best = len(values) - 1 - int(np.argmax(values[::-1]))
     around, beside, in_best, near, twins = _containers(scan, counts.tolist(), best)
     up = around[place]
@@ -126,12 +128,6 @@ def _ends(parents: list[int]) -> Vector:
         if ends[at] > ends[parents[at]]:
             ends[parents[at]] = ends[at]
     return np.array(ends)
-
-
-def _added_up(ends: Vector, place: Vector, each: Vector) -> Vector:
-    """Return what each container and those inside it hold: they are numbered in a row."""
-    sums = np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
-    return np.asarray(sums[ends] - sums[:-1])
 
 
 def _containers(

@@ -124,8 +124,13 @@ def keep(
         if passing[place]:
             ctx.count(f"kept/{'unrated' if np.isnan(score) else rounded(score)}")
             yield row
+        elif not is_sampled[place]:
+            ctx.count("left/not_sampled")
+        elif config.uses_scores and np.isnan(score):
+            ctx.count("left/missing")
         else:
-            ctx.count(f"left/{_why_left(config, is_sampled[place], score)}")
+            is_low = config.min_score is not None and score < config.min_score
+            ctx.count(f"left/{'low' if is_low else 'quota'}")
 
 
 def _draws(config: KeepConfig, of: str, names: list[str]) -> npt.NDArray[np.uint64]:
@@ -151,12 +156,3 @@ def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact
             text = f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}"
             raise TrainingError(text)
         ctx.notice(f"kept although the gate failed: {reasons}")
-
-
-def _why_left(config: KeepConfig, is_sampled: bool, score: float) -> str:
-    if not is_sampled:
-        return "not_sampled"
-    if config.uses_scores and np.isnan(score):
-        return "missing"
-    is_low = config.min_score is not None and score < config.min_score
-    return "low" if is_low else "quota"

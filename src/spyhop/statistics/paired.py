@@ -114,7 +114,14 @@ def seed_item_difference(
     if min(delta.shape) < 2:
         raise ValueError(f"needs two seeds and two items at least, got (seeds, items) {a.shape}")
     draws = _crossed_means(delta, resamples, seed)
-    return Interval.of_draws(float(delta.mean()), draws, _t_over_z(delta))
+    num_seeds, num_items = delta.shape
+    by_seed = float(delta.mean(axis=1).var(ddof=1)) / num_seeds
+    by_item = float(delta.mean(axis=0).var(ddof=1)) / num_items
+    if by_seed + by_item == 0:
+        return Interval.of_draws(float(delta.mean()), draws)
+    within = by_seed**2 / (num_seeds - 1) + by_item**2 / (num_items - 1)
+    stretch = t_quantile((by_seed + by_item) ** 2 / within) / Z
+    return Interval.of_draws(float(delta.mean()), draws, stretch)
 
 
 def _crossed_means(delta: Floats, resamples: int, seed: int) -> Floats:
@@ -130,14 +137,3 @@ def _crossed_means(delta: Floats, resamples: int, seed: int) -> Floats:
         )
         means.append(np.einsum("ri,ri->r", rows @ delta, columns))
     return np.concatenate(means)
-
-
-def _t_over_z(delta: Floats) -> float:
-    """Return how much wider t is than z, at the degrees of freedom that seeds and items leave."""
-    seeds, items = delta.shape
-    by_seed = float(delta.mean(axis=1).var(ddof=1)) / seeds
-    by_item = float(delta.mean(axis=0).var(ddof=1)) / items
-    if by_seed + by_item == 0:
-        return 1.0
-    freedom = (by_seed + by_item) ** 2 / (by_seed**2 / (seeds - 1) + by_item**2 / (items - 1))
-    return t_quantile(freedom) / Z

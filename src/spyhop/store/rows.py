@@ -91,8 +91,15 @@ def read_rows(
     """
     kind = kind_of(path)
     if kind in (PARQUET, ARROW):
-        batches = parquet_batches(path, columns) if kind == PARQUET else _arrow_batches(path)
-        yield from _batch_rows(path, batches)
+        number = 0
+        for batch in parquet_batches(path, columns) if kind == PARQUET else _arrow_batches(path):
+            try:
+                values = batch.to_pylist(maps_as_pydicts="strict")
+            except (UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
+                where = f"{path}: rows {number + 1} to {number + batch.num_rows}"
+                raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
+            yield from ((f"{path}: row {n}", row) for n, row in enumerate(values, number + 1))
+            number += batch.num_rows
         return
     rows = _json_rows(path, mark) if kind == ".jsonl" else _csv_rows(path, kind, mark)
     for where, row in rows:
@@ -213,18 +220,3 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
         else:
             yield from pa.ipc.open_stream(source)
-
-
-def _batch_rows(
-    path: Path, batches: Iterator[pa.RecordBatch]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = 0
-    for batch in batches:
-        try:
-            rows = batch.to_pylist(maps_as_pydicts="strict")
-        except (UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
-            where = f"{path}: rows {number + 1} to {number + batch.num_rows}"
-            raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
-        for row in rows:
-            number += 1
-            yield f"{path}: row {number}", row

@@ -205,7 +205,11 @@ class Duplicates:
             prints = np.array([_fingerprint(each) for each in split], np.uint64)
             self._insert("texts", hash=prints, place=places)
             filled = np.array([bool(each) for each in split])
-            bands = _band_hashes(found[filled])
+            rows = found[filled].astype(np.uint64).reshape(-1, NUM_BANDS, ROWS_PER_BAND)
+            bands = np.zeros(rows.shape[:2], np.uint64)
+            for row in range(ROWS_PER_BAND):
+                bands = mixed(bands ^ rows[:, :, row])
+            bands = np.ascontiguousarray(bands.T)
             numbers = np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1])
             place = np.tile(places[filled], len(bands))
             self._insert("bands", band=numbers, hash=bands.ravel(), place=place)
@@ -266,15 +270,6 @@ _CANDIDATES = """
     SELECT place, earlier, false AS is_exact FROM (SELECT DISTINCT * FROM pairs)
     UNION ALL SELECT place, earlier, true FROM copies
     ORDER BY place, earlier"""
-
-
-def _band_hashes(found: npt.NDArray[np.uint32]) -> Hashes:
-    """Return one hash for each band and signature, (num_bands, N)."""
-    numbers = found.astype(np.uint64).reshape(len(found), NUM_BANDS, ROWS_PER_BAND)
-    hashes = np.zeros(numbers.shape[:2], np.uint64)
-    for row in range(ROWS_PER_BAND):
-        hashes = mixed(hashes ^ numbers[:, :, row])
-    return np.ascontiguousarray(hashes.T)
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:

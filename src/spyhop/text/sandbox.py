@@ -93,7 +93,9 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
     environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters["regex_replace"] = _regex_replace
+    environment.filters["regex_replace"] = (  # lm-eval's only filter of its own
+        lambda text, pattern, repl, count=0: re.sub(pattern, repl, text, count=count)
+    )
 
     @cache
     def compiled(source: str) -> _Template:
@@ -137,8 +139,3 @@ def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
     if len(items) > MAX_CHARS:
         raise ValueError(f"a list of more than {MAX_CHARS:,} values")
     return [_plain(each, depth + 1) for each in items]
-
-
-def _regex_replace(text: str, pattern: str, repl: str, count: int = 0) -> str:
-    """lm-eval's only filter of its own."""
-    return re.sub(pattern, repl, text, count=count)
