@@ -3,8 +3,6 @@
 Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,7 +104,7 @@ class _Draw:
 
     ctx: Context
     config: DrawConfig
-    base: duckdb.DuckDBPyConnection
+    base: "duckdb.DuckDBPyConnection"
     files: Sequence[tuple[Path, str]]
     """Files, and SQL for their rows as queries."""
 

@@ -1,7 +1,5 @@
 """WARC archives, record by record; a damaged record or file becomes a page with a reason."""
 
-from __future__ import annotations
-
 import io
 import re
 import zlib
@@ -65,11 +63,11 @@ def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
         yield ArchivePage("", name, reason="broken_archive")
 
 
-def _url(record: fastwarc.WarcRecord) -> str:
+def _url(record: "fastwarc.WarcRecord") -> str:
     return (record.headers.get("WARC-Target-URI") or "").strip("<> ")
 
 
-def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> ArchivePage:
+def _record_page(record: "fastwarc.WarcRecord", origin: str, max_bytes: int) -> ArchivePage:
     url = _url(record)
     kind = record.headers.get("Content-Type") or ""
     is_converted = bool(record.record_type & fastwarc.WarcRecordType.conversion)

@@ -1,7 +1,5 @@
 """Work on one page: extract, cut, redact, filter. The same function runs on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Sequence

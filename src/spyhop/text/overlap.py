@@ -4,8 +4,6 @@ All of it rests on the words of a text (small letters, no punctuation) and on 64
 of words. Memory: a batch of texts and a byte a row; signatures are in a file, bands in DuckDB.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil
