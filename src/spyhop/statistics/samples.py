@@ -46,8 +46,6 @@ class VarianceSplit:
     """Items that some seeds find harder than others do; None with a single seed."""
     error: float
     """Standard error of the mean for new items, samples and (if there are several) seeds."""
-    sample_error: float | None
-    """Standard error of the mean for new samples of the same items and models."""
 
 
 def variance_split(values: ArrayLike) -> VarianceSplit:
@@ -84,5 +82,4 @@ def variance_split(values: ArrayLike) -> VarianceSplit:
         seeds=seeds,
         interaction=interaction,
         error=error2**0.5,
-        sample_error=None if samples is None else (samples / y.size) ** 0.5,
     )

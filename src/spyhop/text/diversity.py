@@ -39,11 +39,6 @@ class Diversity:
         return self.pairs.total()
 
     @property
-    def verbs(self) -> Counter[str]:
-        """How often each verb occurs, over all nouns."""
-        return Counter(verb for verb, _ in self.pairs.elements())
-
-    @property
     def entropy_bits(self) -> float:
         """Entropy of the pairs; 2 to this power is how many equally frequent ones say the same."""
         total = max(1, self.num_read)
