@@ -121,24 +121,21 @@ def _grade(said: str, low: float, high: float) -> float | None:
     return score if low <= score <= high and (scale is None or int(scale) == high) else None
 
 
-def verdict_word(text: str, words: Sequence[str], *, label: str = "verdict") -> str | None:
+def verdict_word(text: str, words: Sequence[str]) -> str | None:
     """Return which of some lower-case words the last verdict line (`VERDICT: WORD`) states.
 
     If that line states anything else ("VERDICT: NOT SATISFIED"), there is no verdict.
     """
-    found = _WORD.fullmatch("".join(_said(text, label)[-1:]).lower())
+    found = _WORD.fullmatch("".join(_said(text, "verdict")[-1:]).lower())
     return found[1] if found and found[1] in words else None
 
 
-def verdict_score(
-    text: str, *, label: str = "score", low: float = 1, high: float = 5
-) -> float | None:
-    """Return the score of the last verdict line (`Score: 4`), or None.
+def verdict_score(text: str) -> float | None:
+    """Return the score from 1 to 5 of the last verdict line (`Score: 4`), or None.
 
-    If the line holds no number from `low` to `high`, or more than a number ("Score: 4 or 5",
-    "Score: 4/10"), there is no score. Fractions are scores.
+    If the line holds more than a number ("Score: 4 or 5", "Score: 4/10"), there is no score.
     """
-    return _grade("".join(_said(text, label)[-1:]), low, high)
+    return _grade("".join(_said(text, "score")[-1:]), 1, 5)
 
 
 def without_verdict(text: str, *, label: str = "score") -> str:
