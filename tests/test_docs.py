@@ -140,7 +140,7 @@ def test_settings_are_those_of_the_code(page: Path):
 
 @cache
 def _texts() -> str:
-    """Return the source with its adjacent literals joined, and a mark where a value is filled in."""
+    """Return the source: adjacent literals joined, a mark where a value is filled in."""
     files = (ROOT / "src").rglob("*.py")
     source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     joined = re.sub(r"""(["'])\s*\n\s*f?["']""", "", source)
