@@ -86,11 +86,6 @@ class LabelClassifier(ModelConfig):
             )
         return _LinearBackend(fit_linear(texts, is_dropped))
 
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
-
 
 class _LinearBackend:
     def __init__(self, model: LinearClassifier) -> None:
