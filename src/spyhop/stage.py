@@ -245,6 +245,8 @@ class Stage:
     plan: Callable[..., Estimate] | None
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
+    needs: str = ""
+    """Extra of the package that it needs, whatever its inputs are."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -375,6 +377,7 @@ def stage(
     writes: type[Row] | str,
     plan: Callable[..., Estimate] | None = None,
     shows_names: bool = False,
+    needs: str = "",
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
@@ -383,6 +386,7 @@ def stage(
         writes: A row type, `TABLES` or `FOLDER`.
         plan: `plan(config, **inputs: Estimate | Estimates)`, called before any run.
         shows_names: Whether the output shows the names in a mapping of inputs; part of the key.
+        needs: Extra of the package that the function needs.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -398,6 +402,7 @@ def stage(
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
             plan=plan,
             shows_names=shows_names,
+            needs=needs,
         )
 
     return wrap
