@@ -12,7 +12,8 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import Distribution, distribution
+from functools import cache
+from importlib.metadata import PackageMetadata, metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,14 @@ the studio contains a copy of htmx (0BSD). An extra also brings what the core do
 """
 
 
-def brought(extra: str = "") -> set[str]:
+@cache
+def read(name: str) -> PackageMetadata:
+    """Return the metadata of an installed package."""
+    return metadata(name)
+
+
+@cache
+def brought(extra: str = "") -> frozenset[str]:
     """Return the names of all packages that spyhop brings, alone or with an extra."""
     found, waiting = dict[str, None](), [Requirement(f"spyhop[{extra}]" if extra else "spyhop")]
     while waiting:
@@ -48,7 +56,7 @@ def brought(extra: str = "") -> set[str]:
         if str(requirement) not in found:
             found[str(requirement)] = None
             waiting += _needed(requirement)
-    return {canonicalize_name(Requirement(line).name) for line in found}
+    return frozenset(canonicalize_name(Requirement(line).name) for line in found)
 
 
 def _needed(requirement: Requirement) -> Iterator[Requirement]:
@@ -58,19 +66,19 @@ def _needed(requirement: Requirement) -> Iterator[Requirement]:
         yield from map(Requirement, chain(project["dependencies"], *some))
         return
     extras = [{"extra": extra} for extra in requirement.extras or ("",)]
-    for needed in map(Requirement, distribution(requirement.name).requires or ()):
+    for needed in map(Requirement, read(requirement.name).get_all("Requires-Dist", ())):
         if needed.marker is None or any(map(needed.marker.evaluate, extras)):
             yield needed
 
 
-def licence(package: Distribution) -> str:
+def licence(name: str) -> str:
     """Return the licence that a package states: an SPDX expression, else its classifiers."""
-    metadata = package.metadata
-    if stated := metadata.get("License-Expression"):
+    package = read(name)
+    if stated := package.get("License-Expression"):
         return stated
-    kinds = [line for line in metadata.get_all("Classifier", ()) if line.startswith("License ::")]
+    kinds = [line for line in package.get_all("Classifier", ()) if line.startswith("License ::")]
     named = sorted({kind.rpartition(" :: ")[2] for kind in kinds} - {"OSI Approved"})
-    return ", ".join(named) or (metadata.get("License") or "not stated").strip().splitlines()[0]
+    return ", ".join(named) or (package.get("License") or "not stated").strip().splitlines()[0]
 
 
 def licences() -> str:
@@ -82,10 +90,7 @@ def licences() -> str:
         for name in found - base:
             owners.setdefault(name, []).append(f"[{extra}]")
     del owners["spyhop"]
-    rows = (
-        f"| {name} | {licence(distribution(name))} | {', '.join(owners[name])} |"
-        for name in sorted(owners)
-    )
+    rows = (f"| {name} | {licence(name)} | {', '.join(owners[name])} |" for name in sorted(owners))
     return INTRO + "\n".join(rows) + "\n"
 
 
