@@ -4,6 +4,7 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeVar
 
@@ -99,6 +100,8 @@ class OrcaConfig(Config):
     assistant's; without a [teacher] table, no teacher is asked."""
     rounds: RoundsConfig | None = None
     student: Student
+    bases: tuple[InputPath, ...] = ()
+    """Further bases that are trained on the same rows and measured, too."""
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
     """Training on the assistant's answers. Default: `train`."""
@@ -161,14 +164,20 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     rows = asked_for.rows
     base = add_base(r, config.student)
     students = [Arm("student"), *arms(config.ablate, _used(config))]
-    later = config.rounds.names() if config.rounds else []
-    names = ["base", *(arm.name for arm in students), *later]
+    bases = {re.sub("[^a-z0-9_.-]+", "-", each.name.lower()): Source(each) for each in config.bases}
+    if len(bases) < len(config.bases):
+        raise RecipeError("two of bases have the same name; rename a folder")
+    trained_on = {arm.name: (arm, base) for arm in students}
+    trained_on |= {f"student-{name}": (Arm(f"student-{name}"), at) for name, at in bases.items()}
+    names = ["base", *(f"base-{name}" for name in bases), *trained_on]
+    names += config.rounds.names() if config.rounds else []
     declared = add_seal(r, config.sealed, config.measure, suites, items, names)
-    asked = {"base": Use(Local(name="base"), base)}
+    starts = {"base": base, **{f"base-{name}": folder for name, folder in bases.items()}}
+    asked = {name: Use(Local(name=name), folder) for name, folder in starts.items()}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
         scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
-    phases = {arm.name: train_arm(r, config, arm, rows, base) for arm in students}
+    phases = {name: train_arm(r, config, *each, rows) for name, each in trained_on.items()}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
@@ -188,7 +197,7 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
 
         def trained(name: str, taught: Made) -> list[RecipeStep]:
             teachers = {**rows.teacher_answers, "teacher": taught}
-            return train_arm(r, config, Arm(name), rows._replace(teacher_answers=teachers), base)
+            return train_arm(r, config, Arm(name), base, rows._replace(teacher_answers=teachers))
 
         loop = Rounds(
             r, config.rounds, config.seed, config.measure.sampling, asked_for.pool, asked_for.dev,
@@ -314,7 +323,24 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
                 name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
             )
             controls[name][name] = given
-    rows = ArmRows(ta_answers, teacher_answers, controls["bare"], controls["styled"])
+    human, same = {}, {}
+    if "humans" in config.ablate:
+        recorded = _use(r, config, data, Answering(recorded="rationales"), "human")
+        kept = r.add(
+            "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
+            recorded=recorded.folder,
+        )  # fmt: skip
+        plain = augment.AnswerConfig()
+        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=recorded)
+        like = augment.FilterAnswersConfig()
+        same = {
+            f"same.{name}": r.add(
+                f"same.{name}", augment.filter_answers, like, answers=each, like=kept
+            )
+            for name, each in teacher_answers.items()
+        }
+    bare, styled = controls["bare"], controls["styled"]
+    rows = ArmRows(ta_answers, teacher_answers, bare, styled, human, same)
     return Asked(rows, pool, prompts, taught, dev, teach)
 
 
@@ -385,7 +411,7 @@ def _as_plain(how: Teaching, plain: augment.AnswerConfig) -> Teaching:
 
 
 def train_arm(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
+    r: Recipe, config: OrcaConfig, arm: Arm, base: RecipeStep | Source, rows: ArmRows
 ) -> list[RecipeStep]:
     """Add the phases of a student's training and return them; the last one is the student."""
     model = base

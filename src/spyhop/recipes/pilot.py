@@ -75,7 +75,7 @@ def pilot(config: PilotConfig, name: str = "pilot") -> Recipe:
                 drawn = Chosen([*rankings.values()][-1], before=prompts[arm], after=drawn)
             prompts[arm] = drawn
             rows = add_answers(part, each, data[arm], drawn).rows
-            phases[name] = train_arm(part, each, Arm("student"), rows, base)
+            phases[name] = train_arm(part, each, Arm("student"), base, rows)
             use = {name: Use(Local(name="student"), phases[name][-1])}
             scores |= add_scores(r, first.measure, suites, items, use)
             answers |= {f"{name} {by}": ref for by, ref in rows.teacher_answers.items()}

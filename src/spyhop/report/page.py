@@ -18,6 +18,7 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
+from spyhop.report.inherited import inherited_section
 from spyhop.report.items import items_section
 from spyhop.report.loop import rounds_section, search_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
@@ -119,6 +120,7 @@ def page(
             scores, items, config.hidden, seen, sealed, config.notes, student
         )
         sections += [rounds_section(rounds, promotions, scores)] if rounds and promotions else []
+        sections += inherited_section(scores)
         sections += [samples_section(sampled, seen)] if sampled else []
         sections += [sweep_section(swept)] if swept else []
         sections += [spread_section(sampled, swept)] if sampled or swept else []
@@ -166,7 +168,8 @@ def _cost_sections(
         return []
     sizes = config.sizes or {name: (name,) for name in config.phases}
     arms = {
-        arm: [costed(root, students[config.phases[name][-1]], scores["base"], scores[name])
+        arm: [costed(root, students[config.phases[name][-1]],
+                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
               for name in names if name in scores]
         for arm, names in sizes.items()
     }  # fmt: skip
