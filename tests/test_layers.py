@@ -6,7 +6,7 @@ import spyhop
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
-    ["processes"],
+    ["processes", "cluster"],
     ["charts"],
     ["render", "text", "statistics", "settings"],
     ["runtime"],

@@ -26,8 +26,16 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from spyhop import __version__
-from spyhop.runtime import Runtime
-from spyhop.schema import TOO_MANY_FILES, ArtifactError, Config, InputError, RecipeError, Row
+from spyhop.runtime import Runtime, Shard
+from spyhop.schema import (
+    TOO_MANY_FILES,
+    ArtifactError,
+    Config,
+    InputError,
+    RecipeError,
+    Row,
+    Unfinished,
+)
 from spyhop.store import (
     Artifact,
     InputRecord,
@@ -179,6 +187,12 @@ class Context:
     """Closed when the stage ends, however it ends."""
     models: dict[str, Any] = field(default_factory=dict)
     """Open models by identity: a model that two inputs name is opened once."""
+    shard: Shard | None = None
+    """Which parts to make, if other processes make the others."""
+    parts: Path = Path()
+    """Folder of finished parts, common to all shards, deleted when the stage ends."""
+    num_calls: int = 0
+    """Calls to models that have all their replies."""
     _drops: PartWriter | None = None
 
     def count(self, name: str, num: int = 1) -> None:
@@ -241,6 +255,8 @@ class Stage:
     plan: Callable[..., Estimate] | None
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
+    has_parts: bool = False
+    """Whether shards can share it; they can share any stage that asks models in process."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -276,6 +292,7 @@ class Stage:
         report: Callable[[Progress], None] = lambda progress: None,
         origins: Mapping[str, Mapping[str, str]] | None = None,
         force: bool = False,
+        shard: Shard | None = None,
         **inputs: StageInput,
     ) -> Artifact:
         """Return the artifact, made now unless it is there already.
@@ -287,9 +304,11 @@ class Stage:
             report: Receives progress.
             origins: Steps or files that the inputs come from, for the record.
             force: Make it even if it exists; the old one stays until the new one is finished.
+            shard: Make the parts of this shard, and the artifact once the parts of all are there.
             inputs: Artifacts, models, and mappings of names to either.
 
         Raises:
+            Unfinished: If parts of other shards, or replies, are missing.
             SpyhopError: What the stage raises; the next run resumes the work.
         """
         self.check(config, inputs)
@@ -298,13 +317,22 @@ class Stage:
         if not force and (found := self.find(root, config, inputs)):
             return found
         say = lambda text: report(Progress(text, is_lasting=True))  # noqa: E731
-        with _system_limits(root), claim(root, self.name, key, digests, say) as work:
-            if not force and (found := self.find(root, config, inputs)):
-                work.discard()  # made by the run that was waited for
-                return found
-            ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
-            with ctx.resources:
-                return self._make(ctx, work, config, inputs, origins or {})
+        num_calls = -1
+        while True:
+            with _system_limits(root), claim(root, self.name, key, digests, say, shard) as work:
+                if not force and (found := self.find(root, config, inputs)):
+                    work.discard()  # made by the run that was waited for
+                    return found
+                where = (root, work.out, work.state, runtime or Runtime(), report)
+                ctx = Context(*where, shard=shard, parts=work.parts)
+                try:
+                    with ctx.resources:
+                        return self._make(ctx, work, config, inputs, origins or {})
+                except Unfinished:
+                    is_told = shard is not None and work.mark(shard, ctx.num_calls)
+                    if not is_told or ctx.num_calls == num_calls:
+                        raise
+                    num_calls = ctx.num_calls  # all have done their parts: look again
 
     def _make(
         self,
@@ -372,6 +400,7 @@ def stage(
     writes: type[Row] | str,
     plan: Callable[..., Estimate] | None = None,
     shows_names: bool = False,
+    has_parts: bool = False,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
@@ -381,6 +410,7 @@ def stage(
         plan: `plan(config, **inputs: Estimate | Mapping[str, Estimate])`, called before any run.
         shows_names: Whether the output shows the names in a mapping of inputs. They are then part
             of the key.
+        has_parts: Whether it makes the parts of `ctx.shard` only, in `ctx.parts`.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -396,6 +426,7 @@ def stage(
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
             plan=plan,
             shows_names=shows_names,
+            has_parts=has_parts,
         )
 
     return wrap

@@ -143,7 +143,8 @@ class Journal:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
-        self._notes_reads = False
+        self._noted: set[str] = set()
+        self._also: list[sqlite3.Connection] = []
         self._lock = _own(folder / f"{identity}.owner") if is_owned else None
         try:
             self._db = self._connect()
@@ -159,26 +160,34 @@ class Journal:
             marks = ",".join("?" * len(some))
             query = f"SELECT key, reply FROM replies WHERE key IN ({marks})"
             try:
-                found.update(self._db.execute(query, some).fetchall())
+                for db in (*self._also, self._db):
+                    found.update(db.execute(query, some).fetchall())
             except sqlite3.DatabaseError as error:
                 raise _damaged(self.path, str(error)) from None
         return found
 
-    def first_read(self, keys: Sequence[str]) -> set[str]:
+    def read_also(self, root: Path) -> None:
+        """Read the journal of the same model in another store, too; nobody writes to it now."""
+        path = root / JOURNAL / self.path.name
+        if path.exists():
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._also.append(sqlite3.connect(uri, uri=True))
+
+    def first_read(self, keys: Sequence[str], table: str = "read") -> set[str]:
         """Return those of the keys that this object is asked for the first time.
 
         They are noted in a temporary table, so that memory stays flat.
         """
-        if not self._notes_reads:
-            self._db.execute("CREATE TEMP TABLE read (key TEXT PRIMARY KEY) WITHOUT ROWID")
-            self._notes_reads = True
+        if table not in self._noted:
+            self._db.execute(f"CREATE TEMP TABLE {table} (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._noted.add(table)
         new = dict.fromkeys(keys)
         for place in range(0, len(keys), CHUNK):
             some = keys[place : place + CHUNK]
-            query = f"SELECT key FROM temp.read WHERE key IN ({','.join('?' * len(some))})"
+            query = f"SELECT key FROM temp.{table} WHERE key IN ({','.join('?' * len(some))})"
             for (key,) in self._db.execute(query, some):
                 new.pop(key, None)
-        self._db.executemany("INSERT INTO temp.read VALUES (?)", ((key,) for key in new))
+        self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
         self._db.commit()
         return set(new)
 
@@ -233,7 +242,7 @@ class Journal:
     def beside(self) -> "Journal":
         """Return the same journal over a connection for another thread; it owns nothing."""
         other = object.__new__(Journal)
-        other.path, other._lock = self.path, None
+        other.path, other._lock, other._also = self.path, None, []
         other._db = other._connect()
         return other
 
@@ -246,7 +255,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and give up its ownership."""
-        self._db.close()
+        for db in (self._db, *self._also):
+            db.close()
         with suppress(OSError), FileLock(self.path.with_suffix(".lock")):  # a full disk
             if not _log(self.path).exists():  # no other connection is open
                 with atomic_write(self.path.with_suffix(DIGEST)) as temporary:

@@ -49,6 +49,7 @@ SCORED_BYTES = 128 << 20
 class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
+    is_computed: ClassVar[bool] = True
     version: ClassVar[int] = 6
     kind: Literal["local"] = "local"
     name: str = "local model"
