@@ -104,19 +104,20 @@ class Cluster:
         numbered = enumerate(items)
         open_items: dict[int, Any] = {}
         due: deque[int] = deque()
-        deaths: Counter[int] = Counter()
+        deaths: Counter[int | None] = Counter()
         while True:
-            for number, item in islice(numbered, self._num_wanted(open_items, len(due))):
+            span = max(open_items) - min(open_items) if open_items else 0
+            num_wanted = max(0, min(self.size - len(due), AHEAD * self.size - span))
+            for number, item in islice(numbered, num_wanted):
                 open_items[number] = item
                 due.append(number)
             while due and self._idle:
                 actor, number = self._idle.pop(), due.popleft()
                 self._busy[actor.do.remote(self._box, open_items[number])] = (actor, number)
             num_starting = sum(number is None for _, number in self._busy.values())
-            for _ in range(
-                min(len(due), self.size - len(self._busy) + num_starting) - num_starting
-            ):
-                self._start()
+            for _ in range(min(len(due) - num_starting, self.size - len(self._busy))):
+                actor = self._kind.remote(self._work)
+                self._busy[actor.ready.remote()] = (actor, None)
             if not open_items:
                 return
             (ref,), _ = self._ray.wait(list(self._busy), num_returns=1)
@@ -124,26 +125,23 @@ class Cluster:
             try:
                 result = self._ray.get(ref)
             except self._ray.exceptions.RayActorError as error:
+                deaths[done] += 1
                 if done is not None:
-                    deaths[done] += 1
                     due.appendleft(done)
-                if max(deaths.values(), default=0) > MAX_RETRIES:
+                if deaths[done] > MAX_RETRIES:
+                    reason = str(error).strip().splitlines()[-1]
                     raise ArtifactError(
-                        f"workers on the cluster died {MAX_RETRIES + 1} times over one part "
-                        f"({str(error).splitlines()[0]:.200}); run again to resume"
+                        f"workers on the cluster died {deaths[done]} times over one part, or as "
+                        f"they started ({reason:.200}); run again to resume"
                     ) from None
                 continue
+            deaths.pop(None, None)
             self._idle.append(actor)
             if isinstance(result, SpyhopError):
                 raise result
             if done is not None:
                 del open_items[done]
                 yield done, result
-
-    def _num_wanted(self, open_items: dict[int, Any], num_due: int) -> int:
-        """Return how many items to read: one waits for each actor, and none is far ahead."""
-        span = max(open_items) - min(open_items) if open_items else 0
-        return max(0, min(self.size - num_due, AHEAD * self.size - span))
 
     def in_order(self, shared: Any, items: Iterable[Any]) -> Iterator[Any]:  # noqa: ANN401
         """Yield the result of each item, in their order."""
@@ -154,10 +152,6 @@ class Cluster:
             while due in early:
                 yield early.pop(due)
                 due += 1
-
-    def _start(self) -> None:
-        actor = self._kind.remote(self._work)
-        self._busy[actor.ready.remote()] = (actor, None)
 
 
 def _connect(address: str) -> None:

@@ -152,7 +152,7 @@ def sbatch(
     each = [f"--gpus-per-node={gpus}"] if gpus else []
     values = {
         "NAME": quote(built.name),
-        "PYTHON": quote(sys.executable),
+        "PYTHON": quote(quote(sys.executable)),
         "RUN": quote(join([*command, *changes])),
         "SHARDS": shards,
         "ROUNDS": num_rounds(built) if rounds is None else rounds,

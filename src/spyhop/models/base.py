@@ -340,10 +340,7 @@ class BatchModel(Model):
         self._on = ctx.runtime.on if is_computed else ""
         self._shard = ctx.shard if is_computed else None
         self._files = ReplyFiles(ctx.root, identity, self._journal, is_shard=ctx.shard is not None)
-        if ctx.shard is None:
-            self._files.remove()
-        else:
-            ctx.resources.callback(self._files.flush)
+        ctx.resources.callback(self._files.flush)
 
     def _finish(self, window: Window) -> dict[str, str]:
         if self._shard is not None and not self._shard.number:  # it need not load the weights

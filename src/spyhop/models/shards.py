@@ -26,8 +26,7 @@ class ReplyFiles:
         self._folder = root / JOURNAL / f"{identity}.parts"
         self._held: dict[str, str] = {}
         self._last = time.monotonic()
-        self._paths = sorted(self._folder.glob("*.jsonl"))
-        for path in self._paths:
+        for path in sorted(self._folder.glob("*.jsonl")):
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != path.stem:
                 raise ArtifactError(
@@ -36,11 +35,8 @@ class ReplyFiles:
                 )
             pairs = (json.loads(line) for line in data.splitlines())
             journal.put({k: reply for k, reply in pairs if is_shard or not _failed(reply)})
-
-    def remove(self) -> None:
-        """Delete what was read: the journal has it."""
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+            if not is_shard:
+                path.unlink()  # the journal has it
 
     def add(self, replies: Mapping[str, str]) -> None:
         """Write replies, at the latest with those of the next `FLUSH_S`."""
