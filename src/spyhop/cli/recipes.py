@@ -163,7 +163,7 @@ def sbatch(
         "ALONE": f"({join(alone + each)})",
     }
     lines = [
-        f"# {built.name} on {shards} tasks. Submit it with: bash FILE. Again, it resumes.",
+        f"# {built.name} on {shards} tasks. Run it with: bash FILE; run it again to resume.",
         *(f"{name}={value}" for name, value in values.items()),
     ]
     script = Path(__file__).with_name("sbatch.sh").read_text(encoding="utf-8")

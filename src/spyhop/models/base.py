@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -396,7 +396,7 @@ class BatchModel(Model):
         ((_, ids),) = self._cluster.map(asked, [None])
         return ids
 
-    def _answers(self, asked: Asked, due: Sequence[int]) -> Iterator[tuple[int, Sequence[Result]]]:
+    def _answers(self, asked: Asked, due: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the results of batches, as they come."""
         if self._on and self._cluster is not None:
             for place, results in self._cluster.map(asked, due):
