@@ -245,7 +245,7 @@ def killed(ctx: Context, config: Numbers) -> Iterator[Number]:
 class Computed(ModelConfig):
     """A model "with weights": batches of four; a reply tells its batch, as rounding might."""
 
-    is_computed: ClassVar[bool] = True
+    needs: ClassVar[str] = "local"
     log: str
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> "ComputedBackend":

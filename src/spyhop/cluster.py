@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from spyhop.lazy import library
 from spyhop.schema import ArtifactError, InputError, SpyhopError
 
 MAX_RETRIES = 3
@@ -32,10 +33,8 @@ class Actor:
 
     def do(self, shared: list[Any], item: Any) -> Any:  # noqa: ANN401 (any item)
         """Return the result of an item; an error of ours is returned, not raised."""
-        import ray
-
         if self._ref != shared[0]:
-            self._ref, self._shared = shared[0], ray.get(shared[0])
+            self._ref, self._shared = shared[0], library("ray").get(shared[0])
         try:
             return self._work(self._shared, item)
         except SpyhopError as error:
@@ -58,11 +57,8 @@ class Cluster:
     def __init__(
         self, address: str, work: Callable[[Any, Any], Any], *, cpus: float = 1, gpus: float = 0
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise InputError(f"{address} needs Ray: pip install 'spyhop[ray]'") from None
-        self._ray, self._work = ray, work
+        self._ray = ray = library("ray", address)
+        self._work = work
         self._is_owner = not ray.is_initialized()
         if self._is_owner:
             _connect(address)
@@ -156,9 +152,7 @@ class Cluster:
 
 def _connect(address: str) -> None:
     """Join the cluster; a busy one that does not start a server for us in time is asked again."""
-    import ray
-    import ray.util
-
+    ray, util = library("ray"), library("ray.util")
     host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
     try:  # Ray itself would wait for minutes
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
@@ -170,7 +164,7 @@ def _connect(address: str) -> None:
             ray.init(address=plain, log_to_driver=False, logging_level=logging.ERROR)
             return
         except (ConnectionError, RuntimeError) as error:
-            ray.util.disconnect()  # a half-made connection would answer for the next one
+            util.disconnect()  # a half-made connection would answer for the next one
             if attempt == CONNECT_ATTEMPTS:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 text = f"{address}: the cluster did not let us in ({reason})"

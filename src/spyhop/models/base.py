@@ -86,11 +86,11 @@ class Backend(Protocol):
 class ModelConfig(Config):
     """What a model is. Every field but `name` is identity; where it runs belongs to `Runtime`."""
 
-    is_computed: ClassVar[bool] = False
-    """Whether replies are computed from weights: work that shards and clusters share."""
     version: ClassVar[int] = 1
     """Raised by hand whenever the same files and requests give other replies. It is part of the
     model's identity: replies that older code journaled are then not used."""
+    needs: ClassVar[str] = ""
+    """Extra of the package that it needs."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the backend of a model in process, loaded and ready."""
@@ -336,9 +336,9 @@ class BatchModel(Model):
         super().__init__(identity=identity, label=label, ctx=ctx, config=config)
         self._worker = BatchWorker(connect, label)
         self._cluster: Cluster | None = None
-        is_computed = config is not None and config.is_computed
-        self._on = ctx.runtime.on if is_computed else ""
-        self._shard = ctx.shard if is_computed else None
+        has_weights = bool(config and config.needs)
+        self._on = ctx.runtime.on if has_weights else ""
+        self._shard = ctx.shard if has_weights else None
         self._files = ReplyFiles(ctx.root, identity, self._journal, is_shard=ctx.shard is not None)
         ctx.resources.callback(self._files.flush)
 

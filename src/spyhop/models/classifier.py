@@ -35,7 +35,7 @@ LONGEST_WINDOW, SPARE_TOKENS = 512, 16
 class Classifier(ModelConfig):
     """A folder of a sequence classifier. It scores texts and writes none."""
 
-    is_computed: ClassVar[bool] = True
+    needs: ClassVar[str] = "local"
     kind: Literal["classifier"] = "classifier"
     name: str = "classifier"
     """Display name; not part of the model's identity."""
@@ -85,11 +85,6 @@ class LabelClassifier(ModelConfig):
                 "classifier with weights"
             )
         return _LinearBackend(fit_linear(texts, is_dropped))
-
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
 
 
 class _LinearBackend:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -63,17 +63,6 @@ class Failed(NamedTuple):
     latency_s: float
     at: float
     maybe_billed: bool
-
-
-class OpenJob(NamedTuple):
-    """A batch of requests that a provider works on by itself, also while no run waits for it."""
-
-    id: str
-    """As the provider names it."""
-    endpoint: str
-    job: str
-    """JSON: what is needed to match the results with their requests."""
-    at: float
 
 
 @dataclass(slots=True)
@@ -143,7 +132,6 @@ class Journal:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
-        self._noted: set[str] = set()
         self._also: list[sqlite3.Connection] = []
         self._lock = _own(folder / f"{identity}.owner") if is_owned else None
         try:
@@ -154,17 +142,12 @@ class Journal:
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
-        found: dict[str, str] = {}
-        for start in range(0, len(keys), CHUNK):
-            some = keys[start : start + CHUNK]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT key, reply FROM replies WHERE key IN ({marks})"
-            try:
-                for db in (*self._also, self._db):
-                    found.update(db.execute(query, some).fetchall())
-            except sqlite3.DatabaseError as error:
-                raise _damaged(self.path, str(error)) from None
-        return found
+        try:
+            query = "SELECT key, reply FROM replies"
+            found = [dict(self._select(query, keys, db)) for db in (*self._also, self._db)]
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from None
+        return {key: reply for each in found for key, reply in each.items()}
 
     def read_also(self, root: Path) -> None:
         """Read the journal of the same model in another store, too; nobody writes to it now."""
@@ -178,18 +161,20 @@ class Journal:
 
         They are noted in a temporary table, so that memory stays flat.
         """
-        if table not in self._noted:
-            self._db.execute(f"CREATE TEMP TABLE {table} (key TEXT PRIMARY KEY) WITHOUT ROWID")
-            self._noted.add(table)
-        new = dict.fromkeys(keys)
-        for place in range(0, len(keys), CHUNK):
-            some = keys[place : place + CHUNK]
-            query = f"SELECT key FROM temp.{table} WHERE key IN ({','.join('?' * len(some))})"
-            for (key,) in self._db.execute(query, some):
-                new.pop(key, None)
+        create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY) WITHOUT ROWID"
+        self._db.execute(create)
+        query = f"SELECT key FROM temp.{table}"
+        new = set(keys).difference(k for (k,) in self._select(query, keys, self._db))
         self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
         self._db.commit()
-        return set(new)
+        return new
+
+    def _select(self, query: str, keys: Sequence[str], db: sqlite3.Connection) -> Iterator[Any]:
+        """Yield the rows of some keys."""
+        for place in range(0, len(keys), CHUNK):
+            some = keys[place : place + CHUNK]
+            marks = ",".join("?" * len(some))
+            yield from db.execute(f"{query} WHERE key IN ({marks})", some)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -207,16 +192,15 @@ class Journal:
                 text = json.dumps({**asdict(state), "at": time.time()})
                 self._db.execute("INSERT OR REPLACE INTO state VALUES ('owner', ?)", (text,))
 
-    def open_job(self, job: OpenJob) -> None:
-        """Commit a job that a provider has accepted, before its results are waited for."""
+    def open_job(self, job_id: str, endpoint: str, job: str, at: float) -> None:
+        """Commit a batch of requests that a provider works on by itself, as JSON."""
         with disk_errors(), self._db:
-            row = (job.id, job.endpoint, job.job, job.at)
-            self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
+            query = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)"
+            self._db.execute(query, (job_id, endpoint, job, at))
 
-    def open_jobs(self) -> list[OpenJob]:
-        """Return the jobs that providers are working on, oldest first."""
-        query = "SELECT id, endpoint, job, at FROM jobs ORDER BY at, id"
-        return [OpenJob(*row) for row in self._db.execute(query)]
+    def open_jobs(self) -> list[str]:
+        """Return the JSON of the batches that providers are working on, oldest first."""
+        return [job for (job,) in self._db.execute("SELECT job FROM jobs ORDER BY at, id")]
 
     def close_job(self, job_id: str) -> None:
         """Forget a job whose results are committed."""
@@ -303,22 +287,19 @@ def history(
     if not path.exists():
         return None, []
     mode = "mode=ro" if _log(path).exists() else "immutable=1"
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+    by_text = "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
+    by_call = "SELECT * FROM failures WHERE key = ? ORDER BY at"
     try:
-        found, by_key = None, "SELECT * FROM replies WHERE key = ?"
-        for key in keys:
-            found = found or db.execute(by_key, (key,)).fetchone()
-        if found is None and text:
-            by_text = (
-                "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
-            )
-            found = db.execute(by_text, (text, text)).fetchone()
-        key = found[0] if found else next(iter(keys), "")
-        failed = db.execute("SELECT * FROM failures WHERE key = ? ORDER BY at", (key,)).fetchall()
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
+            for key in keys:
+                found = found or db.execute(by_key, (key,)).fetchone()
+            if found is None and text:
+                found = db.execute(by_text, (text, text)).fetchone()
+            key = found[0] if found else next(iter(keys), "")
+            failed = db.execute(by_call, (key,)).fetchall()
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
-    finally:
-        db.close()
     return Answered(*found) if found else None, [Failed(*row) for row in failed]
 
 
@@ -341,14 +322,11 @@ def settle(root: Path) -> float:
     """Release what is reserved for requests that may have been billed; return dollars."""
     released = 0.0
     for path in sorted((root / JOURNAL).glob("*.sqlite")):
-        journal = Journal(root, path.stem, is_owned=True)
-        try:
+        with closing(Journal(root, path.stem, is_owned=True)) as journal:
             state = journal.state()
             released += state.unsettled_usd
             if state.unsettled_usd:
                 journal.commit([], [], replace(state, unsettled_usd=0.0))
-        finally:
-            journal.close()
     return released
 
 

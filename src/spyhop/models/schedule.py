@@ -162,11 +162,6 @@ class Schedule:
         self._state.reserved_usd += reservation.most_usd
         return Admission(call, endpoint, reservation)
 
-    def withdraw(self, admission: Admission) -> None:
-        """Undo an admission whose call is not sent."""
-        admission.endpoint.concurrency.in_flight -= 1
-        self.release(admission.reservation)
-
     def release(self, reservation: Reservation) -> None:
         """Give back what was set aside of the budget."""
         self._state.reserved_usd = max(0.0, self._state.reserved_usd - reservation.most_usd)

@@ -114,10 +114,10 @@ def models(step: RecipeStep) -> "dict[str, Use]":
 
 
 def has_parts(step: RecipeStep) -> bool:
-    """Return whether shards of a run can share a step; a served model is asked by one process."""
+    """Return whether shards of a run can share a step: its parts, or batches of models' weights."""
     uses = models(step).values()
     is_served = any(use.service is not None for use in uses)
-    return step.stage.has_parts or (not is_served and any(u.config.is_computed for u in uses))
+    return step.stage.has_parts or (not is_served and any(use.config.needs for use in uses))
 
 
 def num_rounds(recipe: Recipe) -> int:
