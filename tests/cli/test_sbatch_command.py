@@ -41,7 +41,7 @@ def test_arrays_alternate_with_jobs_and_the_last_job_makes_what_is_left(
     )  # fmt: skip
     for line in (first, array, last):
         assert "--partition=my gpus" in line and "--gpus-per-node=1" in line
-        assert f"{folder}/recipe.toml" in line and "near.threshold=0.9" in line
+        assert f"{tmp_path}/recipe.toml" in line and "near.threshold=0.9" in line
     assert "--shard 0/4" in first and "--array" not in first
     assert "--shard $SLURM_ARRAY_TASK_ID/4" in array and "--array=1-4" in array
     assert "--dependency=afterok:1" in array and "--dependency=afterany:2" in last

@@ -4,6 +4,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 
+from spyhop.lazy import missing
 from spyhop.recipe.checks import check_extras, check_models, check_samples
 from spyhop.recipe.events import RunLog, Watch
 from spyhop.recipe.graph import Recipe, RecipeStep, has_parts, models, parents
@@ -11,7 +12,7 @@ from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import StepItem, Workers
 from spyhop.runtime import Runtime, Shard
-from spyhop.schema import RecipeError, Unfinished
+from spyhop.schema import NotInstalled, RecipeError, Unfinished
 from spyhop.store import Artifact, canonical, forget, point, remove_parts
 
 NONE: frozenset[str] = frozenset()
@@ -75,6 +76,7 @@ def run_shard(
         SpyhopError: The first error of a step.
     """
     check_steps(resolved.recipe, runtime)
+    check_extras(resolved)
     is_first = shard.number <= 1
     if is_first:
         check_models(resolved)
@@ -109,6 +111,8 @@ def run_shard(
 def check_steps(recipe: Recipe, runtime: Runtime) -> None:
     """Refuse resources for a step that the recipe does not have, and samples that are equal."""
     check_samples(recipe)
+    if runtime.on and (text := missing(f"on = {runtime.on!r}", "ray")):
+        raise NotInstalled(text)
     known = [step.name for step in recipe.steps]
     for name in runtime.steps:
         if name not in known:
