@@ -135,10 +135,10 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
     def is_worse(name: str) -> bool:
         both = np.stack([values[first], values[name]])
         both = both[:, ~np.isnan(both).any(axis=0)]
-        if both.shape[1] < 2:
+        if (num := both.shape[1]) < 2:
             return False
-        test = paired_seed_difference(*both.tolist())
-        return test.difference.value < 0 and test.p_value < level
+        test = paired_seed_difference(*both.tolist())  # p is 0 without spread: no test of a few
+        return test.difference.value < 0 and max(test.p_value, 2.0 ** (1 - num)) < level
 
     return [name for name in values if name == first or not is_worse(name)]
 
