@@ -67,9 +67,9 @@ COMMANDS = {
         "models",
     },
     "init": {"folder"},
-    "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
+    "plan": {"--ablate", "--json", "--out", "--set", "--within-days", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--workers", "loop"},
-    "recipes": {"name"},
+    "recipes": {"--schema", "name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
     "scale": {
@@ -89,6 +89,7 @@ COMMANDS = {
         "--ablate",
         "--dropped",
         "--format",
+        "--json",
         "--mask",
         "--out",
         "--recipe",
@@ -117,7 +118,7 @@ COMMANDS = {
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),
-    "why": {"--ablate", "--out", "--set", "recipe", "step"},
+    "why": {"--ablate", "--json", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """
 recipe = "orca"

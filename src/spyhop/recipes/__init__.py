@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field, create_model
+
+from spyhop.models.local import Dtype
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.backtranslating import BacktranslatingConfig, backtranslating
@@ -22,7 +25,9 @@ from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickst
 from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.recipes.training import TrainingConfig, training
+from spyhop.runtime import Runtime
 from spyhop.schema import Config, RecipeError
+from spyhop.settings import TomlSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,20 @@ class RecipeKind:
     def summary(self) -> str:
         """First line of the recipe's docstring."""
         return (self.build.__doc__ or "").strip().splitlines()[0]
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of a recipe file, for editors; `name` is the recipe's."""
+        about = "Run name; results are linked under runs/<name>. Default: the file's name."
+        precision = "Precision of local models that answer or score."
+        fields: dict[str, Any] = {
+            "recipe": (Literal[name], ...),
+            "name": (str, Field("", description=about)),
+            "dtype": (Dtype, Field("auto", description=precision)),
+            "runtime": (Runtime, Field(default_factory=Runtime)),
+        }
+        file = create_model(name, __base__=self.config_type, __doc__=self.summary, **fields)
+        found = file.model_json_schema(schema_generator=TomlSchema)
+        return {"$schema": TomlSchema.schema_dialect, **found}
 
 
 RECIPES: dict[str, RecipeKind] = {
