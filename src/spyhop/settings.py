@@ -229,13 +229,23 @@ def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
     if value is None:
         return "unset"
     if isinstance(value, bool | str | Path):
-        return json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        text = json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        return text.replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_as_toml, value))}]"
     if isinstance(value, Mapping | BaseModel):
         pairs = value.items() if isinstance(value, Mapping) else iter(value)
-        return f"{{{', '.join(f'{name} = {_as_toml(each)}' for name, each in pairs)}}}"
+        return f"{{{', '.join(f'{_key(name)} = {_as_toml(each)}' for name, each in pairs)}}}"
     return str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _as_toml(name)
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return settings as a TOML file."""
+    return "".join(f"{_key(name)} = {_as_toml(value)}\n" for name, value in tables.items())
 
 
 def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expression)

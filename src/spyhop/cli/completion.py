@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import typer
 
@@ -31,7 +32,8 @@ def steps(ctx: typer.Context) -> Words:
 
     An error yields none: a shell has no place to show it.
     """
-    recipe, store = ctx.params.get("recipe"), ctx.params.get("store")
+    before = map(Path, ctx.args)  # not parsed where the last option still has no value
+    recipe, store = ctx.params.get("recipe") or next(before, None), ctx.params.get("store")
     with suppress(SpyhopError, OSError):
         if recipe is None:
             links = output_folder(store).glob(f"{RUNS}/*/*")

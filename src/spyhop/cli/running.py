@@ -105,6 +105,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     config = file.config(kind.config_type)
     try:
         built, where = kind.build(config, file.name), file.runtime_with(runtime)
+        built.file = file
         set_dtype(built, file.dtype)
         check_steps(built, where)
     except ValidationError as error:  # a rule over several settings

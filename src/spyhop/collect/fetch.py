@@ -66,11 +66,11 @@ def fetch(ctx: Context, config: FetchConfig) -> None:
 def _copy(ctx: Context, config: FetchConfig) -> None:
     address = config.address.rstrip("/")
     if address.startswith("hf://"):
-        _needed("huggingface_hub")
+        needed("huggingface_hub")
         address = f"{address}@{config.revision}"
     if address.startswith("s3://"):
-        _needed("s3fs")
-    fsspec = _needed("fsspec")
+        needed("s3fs")
+    fsspec = needed("fsspec")
     try:
         files, root = fsspec.core.url_to_fs(address)
         found = sorted(filter(files.isfile, files.glob(f"{root}/{config.pattern}")))
@@ -87,7 +87,7 @@ def _copy(ctx: Context, config: FetchConfig) -> None:
 
 
 def _load(ctx: Context, config: FetchConfig) -> None:
-    datasets = _needed("datasets")
+    datasets = needed("datasets")
     writer: PartWriter | None = None
     try:
         rows = datasets.load_dataset(
@@ -110,7 +110,8 @@ def _load(ctx: Context, config: FetchConfig) -> None:
     ctx.count("files", len(matching(ctx.out, "*.parquet")))
 
 
-def _needed(name: str) -> Any:  # noqa: ANN401 (a library)
+def needed(name: str) -> Any:  # noqa: ANN401 (a library)
+    """Return a library of the extra `[hub]`, or say how to install it."""
     try:
         return import_module(name)
     except ImportError:

@@ -25,6 +25,10 @@ class RecipeFile:
     """Precision of local models that answer or score: `float32`, `bfloat16`, or as they are stored.
     """
 
+    def tables(self) -> dict[str, Any]:
+        """Return the settings as a recipe file states them, without `[runtime]`."""
+        return {"recipe": self.recipe, "name": self.name, "dtype": self.dtype, **self.settings}
+
     def config(self, config_type: type[Config]) -> Config:
         """Return the settings as the recipe's config."""
         folder = self.path.absolute().parent

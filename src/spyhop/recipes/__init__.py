@@ -37,6 +37,8 @@ class RecipeKind:
     config_type: type[Config]
     build: Callable[[Any, str], Recipe]
     """The recipe of a config and a run's name."""
+    papers: tuple[str, ...] = ()
+    """The arXiv ids of the papers that it follows."""
 
     @property
     def summary(self) -> str:
@@ -58,18 +60,22 @@ class RecipeKind:
         return {"$schema": TomlSchema.schema_dialect, **found}
 
 
+ORCA, HUMPBACK = "2306.02707", "2308.06259"
+
 RECIPES: dict[str, RecipeKind] = {
     "answer": RecipeKind(AnsweringConfig, answering),
     "backtranslate": RecipeKind(BacktranslatingConfig, backtranslating),
-    "combined": RecipeKind(CombinedConfig, combined),
+    "combined": RecipeKind(CombinedConfig, combined, (ORCA, HUMPBACK)),
     "curate": RecipeKind(CuratingConfig, curating),
     "eval": RecipeKind(EvaluatingConfig, evaluating),
-    "humpback": RecipeKind(HumpbackConfig, humpback),
+    "humpback": RecipeKind(HumpbackConfig, humpback, (HUMPBACK,)),
     "judge": RecipeKind(JudgingConfig, judging),
-    "orca": RecipeKind(OrcaConfig, orca),
+    "orca": RecipeKind(OrcaConfig, orca, (ORCA,)),
     "pairs": RecipeKind(PreferringConfig, preferring),
-    "quickstart": RecipeKind(QuickstartConfig, quickstart),
-    "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
+    "quickstart": RecipeKind(QuickstartConfig, quickstart, (ORCA,)),
+    "quickstart_humpback": RecipeKind(
+        QuickstartHumpbackConfig, quickstart_humpback, (HUMPBACK,)
+    ),
     "scale": RecipeKind(ScaleConfig, scale),
     "segments": RecipeKind(SegmentsConfig, segments),
     "train": RecipeKind(TrainingConfig, training),
