@@ -68,9 +68,11 @@ COMMANDS = {
     },
     "init": {"folder"},
     "plan": {"--ablate", "--json", "--out", "--set", "--within-days", "recipe"},
+    "push": {"--public", "--to", "--yes", "run"},
     "quickstart": {"--out", "--set", "--thorough", "--workers", "loop"},
     "recipes": {"--schema", "name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
+    "reproduce": {"--out", "--set", "--yes", "card"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
     "scale": {
         "--base",

@@ -29,7 +29,7 @@ def complete(cli, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_commands_and_options(complete):
-    assert complete("re") == ["recipes", "report"]
+    assert complete("re") == ["recipes", "report", "reproduce"]
     assert "--retry-errors" in complete("run r.toml --")
     assert {"--version", "--install-completion"} <= set(complete("--"))
 

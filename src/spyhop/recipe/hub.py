@@ -103,16 +103,19 @@ def _sha256(file: Path | bytes) -> str:
 def upload(bundle: Bundle, *, is_public: bool = False) -> str:
     """Create the repository if needed, push all files in one commit, and return its address.
 
-    An existing repository keeps its visibility. The hub's checksums are compared at the end.
+    The hub's checksums are compared at the end.
 
     Raises:
-        InputError: If the hub refuses, or has other content than was sent.
+        InputError: If the hub refuses, has other content than was sent, or has a public repository
+            of this name although a private one is wanted.
     """
     hub, errors = needed("huggingface_hub"), import_module("huggingface_hub.errors")
     api, about = hub.HfApi(), {"repo_id": bundle.repo, "repo_type": bundle.kind}
     files = [hub.CommitOperationAdd(name, file) for name, file in bundle.files.items()]
     try:
         api.create_repo(**about, private=not is_public, exist_ok=True)
+        if not is_public and not api.repo_info(**about).private:
+            raise InputError(f"{bundle.repo}: this repository is public; add --public to push to it")
         made = api.create_commit(**about, operations=files, commit_message="Push a spyhop run")
         stored = api.get_paths_info(**about, paths=list(bundle.files), revision=made.oid)
     except (errors.HTTPError, ValueError, OSError) as error:
