@@ -8,7 +8,8 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     ├── ArtifactError    the artifact store is damaged, locked or incomplete
     ├── ModelError       a model cannot be opened or called
     │   └── Unfinished   a model stopped replying; replies are kept, rerun to resume
-    └── TrainingError    training cannot start or resume
+    ├── TrainingError    training cannot start or resume
+    └── NotInstalled     a library of an extra is not installed
 """
 
 from typing import Any, Literal, get_args
@@ -71,6 +72,10 @@ class Unfinished(ModelError):
 
 class TrainingError(SpyhopError):
     """Training cannot start or resume."""
+
+
+class NotInstalled(SpyhopError):
+    """A library of an extra is not installed."""
 
 
 class Config(BaseModel):

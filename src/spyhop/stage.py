@@ -241,6 +241,8 @@ class Stage:
     plan: Callable[..., Estimate] | None
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
+    needs: str = ""
+    """Extra of the package that it needs, whatever its inputs are."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -372,6 +374,7 @@ def stage(
     writes: type[Row] | str,
     plan: Callable[..., Estimate] | None = None,
     shows_names: bool = False,
+    needs: str = "",
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
@@ -381,6 +384,7 @@ def stage(
         plan: `plan(config, **inputs: Estimate | Mapping[str, Estimate])`, called before any run.
         shows_names: Whether the output shows the names in a mapping of inputs. They are then part
             of the key.
+        needs: Extra of the package that the function needs.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -396,6 +400,7 @@ def stage(
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
             plan=plan,
             shows_names=shows_names,
+            needs=needs,
         )
 
     return wrap

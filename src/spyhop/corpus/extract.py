@@ -12,7 +12,8 @@ from spyhop.corpus.blocks import main_blocks
 from spyhop.corpus.charset import decode
 from spyhop.corpus.formulas import with_formulas
 from spyhop.corpus.scan import Block, Refused, scan
-from spyhop.schema import Config, InputError
+from spyhop.lazy import library
+from spyhop.schema import Config
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
@@ -110,10 +111,6 @@ def converted(text: str) -> Extracted:
 
 
 def _trafilatura(html: str) -> list[Block]:
-    try:
-        import trafilatura
-    except ImportError:
-        remedy = "pip install 'spyhop[trafilatura]'"
-        raise InputError(f"extractor = 'trafilatura' needs it: {remedy}") from None
+    trafilatura = library("trafilatura", "extractor = 'trafilatura'")
     text = trafilatura.extract(html, output_format="markdown", include_comments=False)
     return text_blocks(text or "")

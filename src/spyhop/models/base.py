@@ -92,6 +92,8 @@ class ModelConfig(Config):
     version: ClassVar[int] = 1
     """Raised by hand whenever the same files and requests give other replies. It is part of the
     model's identity: replies that older code journaled are then not used."""
+    needs: ClassVar[str] = ""
+    """Extra of the package that it needs."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the backend of a model in process, loaded and ready."""
@@ -385,6 +387,8 @@ def _key(start: str, request: Request) -> str:
     )  # fmt: skip
     if request.text or request.with_unconditional:
         rest = (*rest, request.text, request.with_unconditional)
+    if request.scored_ids:
+        rest = (*rest, request.ids, request.scored_ids, request.num_top)
     try:
         text = to_json(rest)
     except PydanticSerializationError:  # a lone surrogate, which is no Unicode
