@@ -4,7 +4,7 @@
         ...  # hub.url, hub.repos["dataset/OWNER/NAME"].files
 
 It follows the documented protocol: create, validate-yaml, preupload, Git LFS batch, commit as
-NDJSON, paths-info. Files of more than `LFS_BYTES` go through LFS, others into the commit.
+NDJSON. Files of more than `LFS_BYTES` go through LFS, others into the commit.
 """
 
 import base64
@@ -15,7 +15,6 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
 
 import yaml
 
@@ -31,12 +30,11 @@ class Repo:
 
 
 class HubServer:
-    """A hub in a thread; `damage` names a file whose content it loses."""
+    """A hub in a thread."""
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.requests: list[str] = []
-        self.damage = ""
         self._blobs: dict[str, bytes] = {}
 
     def __enter__(self) -> "HubServer":
@@ -105,9 +103,6 @@ class HubServer:
                 return 200, {"files": [_mode(each) for each in json.loads(body)["files"]]}
             case "commit":
                 return self._commit(repo, body)
-            case "paths-info":
-                names = [n for n in parse_qs(body.decode())["paths"] if n in repo.files]
-                return 200, [_info(name, repo.files[name]) for name in names]
         return 200, {"id": found[2], "private": repo.is_private, "sha": "0" * 40}
 
     def _commit(self, repo: Repo, body: bytes) -> tuple[int, Any]:
@@ -121,8 +116,6 @@ class HubServer:
                 if hashlib.sha256(content).hexdigest() != value["oid"]:
                     return 400, {"error": "checksum"}
                 repo.files[value["path"]] = content
-        if self.damage:
-            repo.files[self.damage] += b"!"
         repo.num_commits += 1
         return 200, {"commitUrl": f"{self.url}/commit/1", "commitOid": "1" * 40, "success": True}
 
@@ -143,12 +136,3 @@ def faults(card: str) -> list[dict[str, str]]:
 def _mode(file: dict[str, Any]) -> dict[str, Any]:
     mode = "lfs" if file["size"] > LFS_BYTES else "regular"
     return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
-
-
-def _info(path: str, content: bytes) -> dict[str, Any]:
-    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    found: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": git}
-    if len(content) > LFS_BYTES:
-        oid = hashlib.sha256(content).hexdigest()
-        found["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
-    return found

@@ -1,12 +1,13 @@
 """Commands for others: push a finished run, repeat a published one."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from spyhop.cli.folder import output_folder
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, run_and_report, say
 from spyhop.recipe import resolve
-from spyhop.recipe.hub import bundles, upload
+from spyhop.recipe.hub import upload, write_repositories
 from spyhop.recipe.published import read_published
 from spyhop.recipe.reproduce import GOOD, check_inputs, check_scores, check_steps
 from spyhop.recipes import RECIPES
@@ -19,14 +20,15 @@ def push(run: Path, to: str, yes: bool = False, public: bool = False) -> None:
     Without --yes it shows what would be sent, and sends nothing.
     """
     papers = {name: kind.papers for name, kind in RECIPES.items()}
-    for bundle in bundles(run, to, papers):
-        sizes = bundle.sizes
-        total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:,.1f} MB"
-        say(f"{bundle.kind} {to}, {'public' if public else 'private'}: {total}")
-        for name, num_bytes in sizes.items():
-            say(f"  {bundle.sums.get(name, '')[:12]:12}  {num_bytes:>14,}  {name}")
-        if yes:
-            say(f"  pushed: {upload(bundle, is_public=public)}")
+    with TemporaryDirectory() as place:
+        for folder, kind in write_repositories(run, Path(place), to, papers).items():
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            sizes = {path.relative_to(folder): path.stat().st_size for path in files}
+            total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:,.1f} MB"
+            say(f"{kind} {to}, {'public' if public else 'private'}: {total}")
+            say(*(f"{num_bytes:>16,}  {name}" for name, num_bytes in sizes.items()))
+            if yes:
+                say(f"pushed: {upload(folder, kind, to, is_public=public)}")
     if not yes:
         say("nothing was sent; --yes pushes these files")
 

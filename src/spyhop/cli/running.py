@@ -21,7 +21,7 @@ from spyhop.recipe import run as run_recipe
 from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
-from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
+from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
@@ -60,16 +60,16 @@ def recipe_file(path: Path) -> Path:
     return found[0]
 
 
-def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
-    """Return the settings of the recipe behind a command."""
-    for change in changes:
-        apply_change(settings, change)
-    runtime = settings.pop("runtime", {})
-    if not isinstance(runtime, dict):
-        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
-    path = Path(recipe)
-    dtype = settings.pop("dtype", "auto")
-    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
+def built_from(
+    recipe: str,
+    settings: dict[str, Any],
+    changes: list[str],
+    runtime: dict[str, object] | None = None,
+    file: Path | None = None,
+) -> tuple[Recipe, Runtime]:
+    """Return the recipe behind a command; errors name the settings' `file`, if there is one."""
+    tables = {"recipe": recipe, "name": recipe, **settings}
+    return build(given(file or Path(recipe), tables, changes), runtime or {})
 
 
 def say(*lines: object) -> None:

@@ -1,4 +1,4 @@
-"""A finished run as others can repeat it: settings, keys, digests, scores; no folder of this machine.
+"""A finished run as others can repeat it, without the folders of this machine.
 
 A published folder has `spyhop/run.json` (the record), `spyhop/recipe.toml` (the settings), and the
 settings files that the recipe names, such as those of teachers.
@@ -16,30 +16,12 @@ from spyhop.recipe.events import RUN
 from spyhop.schema import InputError
 from spyhop.settings import read_toml, to_toml
 from spyhop.store import Artifact
-from spyhop.store.artifact import InputRecord, load
+from spyhop.store.artifact import Record, load
 from spyhop.train.release import totals
 
 FOLDER, RECIPE = "spyhop", "recipe.toml"
 MEASURE = "evaluate.measure"
 _PLACE = re.compile(r"(^|\()/.*/")
-
-
-class PublishedStep(BaseModel):
-    """A finished step: its settings, the identity and content of inputs and result, its scores."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    stage: str
-    version: int
-    key: str
-    digest: str
-    rows: int | None
-    config: dict[str, Any]
-    inputs: dict[str, list[InputRecord]]
-    """An input is called by its step, or by the name of its file."""
-    scores: dict[str, tuple[int, int]] = {}
-    """Right answers and items by benchmark."""
 
 
 class PublishedRun(BaseModel):
@@ -50,7 +32,10 @@ class PublishedRun(BaseModel):
     spyhop: str
     recipe: str
     name: str
-    steps: list[PublishedStep]
+    steps: dict[str, Record]
+    """Inputs from outside are called by the names of their files."""
+    scores: dict[str, dict[str, tuple[int, int]]]
+    """Right answers and items by step and benchmark."""
 
 
 def publish(folder: Path) -> tuple[PublishedRun, dict[str, str]]:
@@ -64,33 +49,33 @@ def publish(folder: Path) -> tuple[PublishedRun, dict[str, str]]:
         tables, names = about["settings"], [step["name"] for step in about["steps"]]
         is_done = about["state"] == "done"
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder}: no folder of a run (runs/<name> of an output folder)") from None
+        raise InputError(
+            f"{folder}: no folder of a run (runs/<name> of an output folder)"
+        ) from None
     made = {name: load(folder / name) for name in names}
     missing = [name for name, artifact in made.items() if artifact is None]
     if not is_done or missing or tables is None:
         reason = f"not finished: {', '.join(missing)}" if missing else "not finished"
         reason = reason if tables or missing else "made by a script, so its settings are not known"
         raise InputError(f"{folder}: this run is {reason}")
-    steps = [_step(name, artifact) for name, artifact in made.items() if artifact]
     run = PublishedRun(
-        spyhop=about["spyhop"], recipe=tables["recipe"], name=about["recipe"], steps=steps
-    )
+        spyhop=about["spyhop"], recipe=tables["recipe"], name=about["recipe"],
+        steps={name: _portable_record(artifact) for name, artifact in made.items() if artifact},
+        scores={
+            name: {suite: (right, num) for suite, right, num in totals(artifact)}
+            for name, artifact in made.items() if artifact and artifact.record.stage == MEASURE
+        },
+    )  # fmt: skip
     own = Path(about["settings_folder"])
     return run, _settings(PurePosixPath(RECIPE), tables, own, {RECIPE: Path(), RUN: Path()})
 
 
-def _step(name: str, artifact: Artifact) -> PublishedStep:
-    record = artifact.record
+def _portable_record(artifact: Artifact) -> Record:
     inputs = {
         key: [each.model_copy(update={"name": _PLACE.sub(r"\1", each.name)}) for each in some]
-        for key, some in record.inputs.items()
+        for key, some in artifact.record.inputs.items()
     }
-    scores = totals(artifact) if record.stage == MEASURE else []
-    return PublishedStep(
-        name=name, stage=record.stage, version=record.version, key=record.key,
-        digest=record.digest, rows=record.rows, config=record.config, inputs=inputs,
-        scores={suite: (right, num) for suite, right, num in scores},
-    )  # fmt: skip
+    return artifact.record.model_copy(update={"inputs": inputs, "files": {}})
 
 
 def _settings(
@@ -110,20 +95,20 @@ def _settings(
 def _portable(value: Any, folder: Path, places: dict[str, Path]) -> Any:  # noqa: ANN401 (TOML)
     """Return settings whose paths lead to `places` beside them."""
     if isinstance(value, Mapping):
-        return {name: _portable(each, folder, places) for name, each in value.items()}
-    if isinstance(value, list | tuple):
+        stated = {name: each for name, each in value.items() if each is not None}
+        return {name: _portable(each, folder, places) for name, each in stated.items()}
+    if isinstance(value, list):
         return [_portable(each, folder, places) for each in value]
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str) or (given := Path(value)).name in ("", "..", "~"):
         return value
-    given = Path(value)
     try:
         path = folder / given.expanduser()
-        if not str(value) or not path.exists():
+        if not path.exists():
             return value
     except (OSError, RuntimeError, ValueError):  # a text that cannot name a file
         return value
-    is_beside = not given.is_absolute() and given.parts[0] not in ("..", "~")
-    name = given.as_posix() if is_beside else given.name
+    is_beside = not given.is_absolute() and not {"..", "~"} & {*given.parts}
+    name = value if is_beside else given.name
     while places.setdefault(name, path) != path:
         name = f"other-{name}"
     return name

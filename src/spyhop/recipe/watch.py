@@ -210,18 +210,12 @@ def figures(lines: Sequence[PlannedStep]) -> dict[str, float]:
 def plan_values(lines: Sequence[PlannedStep]) -> dict[str, Any]:
     """Return a plan as plain data: every step, and the remaining work, certain and at most."""
     due = [line for line in lines if not line.is_made]
-    return {
-        "steps": [
-            {
-                "name": line.step.name,
-                "stage": line.step.stage.name,
-                "is_finished": line.is_made,
-                **figures([line]),
-                "bottleneck": line.binds,
-                "waits_for": line.waits_for,
-            }
-            for line in lines
-        ],
-        "remaining": figures([line for line in due if not line.waits_for]),
-        "remaining_at_most": figures(due),
-    }
+    steps = [
+        dict(
+            name=line.step.name, stage=line.step.stage.name, is_finished=line.is_made,
+            **figures([line]), bottleneck=line.binds, waits_for=line.waits_for,
+        )
+        for line in lines
+    ]  # fmt: skip
+    sure = figures([line for line in due if not line.waits_for])
+    return {"steps": steps, "remaining": sure, "remaining_at_most": figures(due)}

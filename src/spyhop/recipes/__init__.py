@@ -73,9 +73,7 @@ RECIPES: dict[str, RecipeKind] = {
     "orca": RecipeKind(OrcaConfig, orca, (ORCA,)),
     "pairs": RecipeKind(PreferringConfig, preferring),
     "quickstart": RecipeKind(QuickstartConfig, quickstart, (ORCA,)),
-    "quickstart_humpback": RecipeKind(
-        QuickstartHumpbackConfig, quickstart_humpback, (HUMPBACK,)
-    ),
+    "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback, (HUMPBACK,)),
     "scale": RecipeKind(ScaleConfig, scale),
     "segments": RecipeKind(SegmentsConfig, segments),
     "train": RecipeKind(TrainingConfig, training),
