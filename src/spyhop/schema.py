@@ -129,10 +129,6 @@ class Row(BaseModel):
     id: str
 
 
-def _is_unset(value: object) -> bool:
-    return value is None
-
-
 class Message(BaseModel):
     """One turn of a conversation."""
 
@@ -140,9 +136,9 @@ class Message(BaseModel):
 
     role: Role
     content: str
-    reasoning: str | None = Field(None, exclude_if=_is_unset)
+    reasoning: str | None = Field(None, exclude_if=lambda value: value is None)
     """The assistant's thought before its content, for chat templates that have a place for it."""
-    is_trained: bool | None = Field(None, exclude_if=_is_unset)
+    is_trained: bool | None = Field(None, exclude_if=lambda value: value is None)
     """False: a response without loss. Rows state it as `weight` or `train`."""
 
 

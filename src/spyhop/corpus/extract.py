@@ -49,9 +49,7 @@ class Extracted(NamedTuple):
 def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     """Return the main text of an HTML page. Nothing of it is executed or fetched.
 
-    Raises:
-        Refused: If the page is above a cap (`too_many_bytes`, `too_many_nodes`, `too_deep`), or
-            holds no HTML (`not_html`).
+    A page above a cap or without HTML is `Refused`.
     """
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
@@ -100,10 +98,7 @@ def text_blocks(text: str) -> list[Block]:
 
 
 def converted(text: str) -> Extracted:
-    """Return the title and the prose of a page that a crawler wrote out, one line for each block.
-
-    Lines without the end of a sentence are menus, captions and headings; links are not marked.
-    """
+    """Return the title and the sentences of a page that a crawler wrote out, one line a block."""
     first, _, rest = _CONTROL.sub("", text).strip().partition("\n")
     lines = (" ".join(line.split()) for line in rest.splitlines())
     kept = [line for line in lines if len(line) >= MIN_LINE_CHARS and line.endswith(_ENDS)]

@@ -58,11 +58,7 @@ class Pool:
         self._deaths: Counter[tuple[int, str, int]] = Counter()
 
     def run(self) -> Iterator[int]:
-        """Yield the number of each part as it is finished, in any order.
-
-        Raises:
-            ArtifactError: If workers die again and again without working on any page.
-        """
+        """Yield the number of each part as it is finished, in any order."""
         try:
             self._workers = [_PartWorker() for _ in range(self._num_workers)]
             while self._waiting or any(worker.item for worker in self._workers):
