@@ -3,12 +3,8 @@
 import shutil
 import sys
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Any, Literal
-=======
 from shlex import join, quote, split
-from typing import Literal
->>>>>>> main
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -16,8 +12,7 @@ from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_json, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
-<<<<<<< HEAD
-from spyhop.recipe.graph import refs
+from spyhop.recipe.graph import num_rounds, refs
 from spyhop.recipe.show import (
     artifact_values,
     find_artifact,
@@ -26,10 +21,6 @@ from spyhop.recipe.show import (
     show_mask,
     show_rows,
 )
-=======
-from spyhop.recipe.graph import num_rounds, refs
-from spyhop.recipe.show import find_artifact, show_folder, show_mask, show_rows
->>>>>>> main
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn

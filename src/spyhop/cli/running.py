@@ -23,13 +23,8 @@ from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
-<<<<<<< HEAD
-from spyhop.recipe.run import check_steps
-from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
-=======
 from spyhop.recipe.run import check_steps, run_shard
-from spyhop.recipe.watch import Display, deadlines, plan_table
->>>>>>> main
+from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime, Shard
 from spyhop.schema import RecipeError
