@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from spyhop.schema import RecipeError, model_in
 
@@ -55,7 +57,7 @@ _SHAPES = {
     "tuple_type": "write a list",
 }
 """Reasons for values of another type than the setting, by pydantic's name of the error."""
-_UNION_MEMBER = re.compile(r"constrained-\w+|literal\[.*\]")
+_UNION_MEMBER = re.compile(r"constrained-\w+|literal\[.*\]|kind-\w+")
 """What pydantic appends to the name of a setting that takes values of several types."""
 
 
@@ -172,13 +174,20 @@ def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # no
     fields = config_type.model_fields
     for part in parts:
         if part in fields:  # else it is a place, the name of an entry, or of a kind
-            fields = getattr(model_in(fields[part].annotation), "model_fields", {})
+            kinds = _tables(fields[part].annotation)
+            fields = {name: info for kind in kinds for name, info in kind.model_fields.items()}
     return sorted(fields)
 
 
 def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [kind for each in inner for kind in _kinds(each)]
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 (a type expression)
+    """Return the kinds of tables that a setting takes."""
+    kinds = [kind for kind in _kinds(annotation) if isinstance(kind, type)]
+    return list(dict.fromkeys(kind for kind in kinds if issubclass(kind, BaseModel)))
 
 
 def describe(
@@ -204,9 +213,22 @@ def describe(
         about = " ".join((info.description or "").split())
         parts = (name, table, value + _options(info.annotation, default), about)
         yield "  " * depth + "  ".join(part for part in parts if part)
-        if nested is not None:
-            whole = default if isinstance(default, nested) else None
-            yield from describe(nested, depth + 1, whole)
+        for each in _tables(info.annotation):
+            whole = default if isinstance(default, each) else None
+            yield from describe(each, depth + 1, whole)
+
+
+class TomlSchema(GenerateJsonSchema):
+    """JSON Schema of a settings file: TOML has no null, and `false` switches a table off."""
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """Take `false` in the place of null."""
+        return {"anyOf": [self.generate_inner(schema["schema"]), {"const": False}]}
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """State a default that a file can have."""
+        found = super().default_schema(schema)
+        return {name: value for name, value in found.items() if (name, value) != ("default", None)}
 
 
 def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
@@ -214,13 +236,23 @@ def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
     if value is None:
         return "unset"
     if isinstance(value, bool | str | Path):
-        return json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        text = json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        return text.replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_as_toml, value))}]"
     if isinstance(value, Mapping | BaseModel):
         pairs = value.items() if isinstance(value, Mapping) else iter(value)
-        return f"{{{', '.join(f'{name} = {_as_toml(each)}' for name, each in pairs)}}}"
+        return f"{{{', '.join(f'{_key(name)} = {_as_toml(each)}' for name, each in pairs)}}}"
     return str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _as_toml(name)
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return settings as a TOML file."""
+    return "".join(f"{_key(name)} = {_as_toml(value)}\n" for name, value in tables.items())
 
 
 def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expression)

@@ -18,6 +18,7 @@ from spyhop.models import Service
 from spyhop.models.batch_files import MistralFiles, OpenAIFiles
 from spyhop.models.batch_jobs import open_batches
 from spyhop.models.batch_native import batch_api
+from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.journal import Journal
 from spyhop.models.service import Endpoint
 from spyhop.schema import ArtifactError, Message, ModelError, Unfinished
@@ -294,7 +295,7 @@ def test_another_program_answers_files_in_a_folder(tmp_path: Path):
 
 def test_azure_names_the_deployment_in_each_body():
     endpoint = Endpoint(url="https://x.openai.azure.com", api="azure", model="dep", batch=True)
-    line = batch_api(endpoint, "gpt", "/ignored").line("k", {"model": "gpt", "messages": []})
+    line = batch_api(EndpointState(endpoint, "gpt")).line("k", {"model": "gpt", "messages": []})
     assert line["body"]["model"] == "dep"
     assert line["url"] == "/chat/completions"
 

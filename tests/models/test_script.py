@@ -6,7 +6,7 @@ from fake import FakeModel
 from pairing import Judge
 from scripted import Scripted, failed
 from spyhop.models import Model, Reply, Sampling
-from spyhop.models.script import Ask, ScoreOptions, Script, play
+from spyhop.models.script import Ask, Script, play
 from spyhop.schema import Message, ModelError
 from spyhop.stage import Context
 
@@ -136,7 +136,10 @@ def test_options_are_weighed_between_questions(context: Context):
 
     def script(name: str) -> Script[list[float]]:
         (reply,) = yield [Ask(model, _said(name), ONE)]
-        asked = [ScoreOptions(model, _said(reply.text), ("a", "b"), begun) for begun in ("x", "y")]
+        asked = [
+            Ask(model, _said(reply.text), options=("a", "b"), continuation=begun)
+            for begun in ("x", "y")
+        ]
         first, second = yield asked
         (last,) = yield [Ask(model, _said(str(second.probabilities)), ONE)]
         return [*first.probabilities, float(len(last.text))]

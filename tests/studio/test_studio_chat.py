@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spyhop.models import Sampling, read_teacher
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.replies import parse
-from spyhop.models.streaming import StreamedReply
+from spyhop.models.transport import StreamedReply
 from spyhop.models.voices import Voice, voices
 from spyhop.runtime import Runtime
 

@@ -1,8 +1,7 @@
 """The stages: segment pages, drop duplicates, drop contaminated segments, draw some."""
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, compress
 from time import monotonic
 
@@ -12,9 +11,9 @@ from spyhop.corpus.pool import Pool, run_on_ray
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
-from spyhop.schema import Config, InputError, Item, Segment
-from spyhop.stage import Context, Estimate, Progress, stage
-from spyhop.store import Artifact, nested_draw
+from spyhop.schema import Config, InputError, Item, Segment, Unfinished
+from spyhop.stage import Context, Estimate, Estimates, Progress, stage
+from spyhop.store import Artifact, Artifacts, nested_draw, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
@@ -26,11 +25,9 @@ SEGMENT_BYTES = 35_000
 """HTML that a segment takes, on the how-to pages of the benchmark."""
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
-MEMORY_MB = 1024
-"""Memory of DuckDB, beyond which it spills to disk."""
 
 
-def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Estimates) -> Estimate:
     """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
@@ -44,49 +41,46 @@ class Repeat(Segment):
     similarity: float
 
 
-@stage(version=5, writes=Segment, plan=plan_segments)
-def segment(
-    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
-) -> Iterator[Segment]:
+@stage(version=5, writes=Segment, plan=plan_segments, has_parts=True)
+def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
-    Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
-    of a run that was stopped are not made again; rows are in the order of the inputs,
-    whichever process made them.
+    Pages and sections that give no segment are dropped with their reason. Finished chunks of a run
+    that was stopped are not made again; rows are in the order of the inputs.
 
     Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
     """
     parts = parts_of([each.path for each in pages.values()])
     if not parts:
         raise InputError("the inputs hold no files")
-    live = _Live(ctx, parts)
+    ctx.parts.mkdir(exist_ok=True)
+    live, shard = _Live(ctx, parts), ctx.shard
+    mine = {n: part for n, part in enumerate(parts) if shard is None or shard.owns(n)}
     if ctx.runtime.on:
-        finished = run_on_ray(parts, config, ctx.state, ctx.runtime.on, live.chunk)
+        finished = run_on_ray(mine, config, ctx.parts, ctx.runtime.on, live.chunk)
     else:
-        finished = Pool(parts, config, ctx.state, ctx.runtime.processes, live.chunk).run()
+        finished = Pool(mine, config, ctx.parts, ctx.runtime.processes, live.chunk).run()
     next_number = 0
     for number in finished:  # rows are written while workers go on
         live.part(number)
-        while next_number < len(parts) and is_done(ctx.state, next_number):
+        while shard is None and next_number < len(parts) and is_done(ctx.parts, next_number):
             yield from _rows(ctx, next_number)
             next_number += 1
+    if shard and (left := [n for n in range(len(parts)) if not is_done(ctx.parts, n)]):
+        names = ", ".join(map(str, sorted({n % shard.total + 1 for n in left})))
+        raise Unfinished(f"{len(left)} of {len(parts)} parts are missing, of the shards {names}")
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
-    ctx.notice(_summary(ctx))
-
-
-def _summary(ctx: Context) -> str:
-    """Say how many pages were read, and why the others were not."""
     lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
     total, num_lost = ctx.counts["pages"], sum(lost.values())
     reasons = ", ".join(f"{name} {n:,}" for name, n in Counter(lost).most_common())
     shown = f" ({reasons})" if reasons else ""
-    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}"
+    ctx.notice(f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}")
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
     """Yield the segments of a part; its other outcomes are dropped with their reasons."""
-    for reason, row in chain.from_iterable(map(read_chunk, chunks_of(ctx.state, number))):
+    for reason, row in chain.from_iterable(map(read_chunk, chunks_of(ctx.parts, number))):
         if reason == PAGES:
             ctx.count("pages", int(row))
             continue
@@ -108,10 +102,7 @@ def plan_kept(config: Config, segments: Estimate, **_: object) -> Estimate:
 @stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
     """Keep the first of segments that repeat each other, exactly or nearly."""
-    folder = ctx.state / "near"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    found = Duplicates(folder, config, memory_mb=MEMORY_MB, threads=ctx.runtime.threads)
+    found = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(found.close)
     rows = ctx.track(segments.rows(Segment), "hashing", total=segments.num_rows)
     found.add(row.text for row in rows)
@@ -122,17 +113,17 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         if repeat is None or repeat.row != place:
             yield row
             continue
-        more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
-        ctx.drop(Repeat(**row.model_dump(), **more), f"{repeat.kind}_duplicate")
+        dropped = Repeat(**row.model_dump(), kept_row=repeat.kept, similarity=repeat.similarity)
+        ctx.drop(dropped, f"{repeat.kind}_duplicate")
         repeat = next(repeats, None)
 
 
 @stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Artifacts
 ) -> Iterator[Segment]:
     """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
-    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    index = ItemIndex(rows_of(items, Item), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.text)
 
@@ -143,7 +134,7 @@ class _Live:
     def __init__(self, ctx: Context, parts: list[Part]) -> None:
         self._ctx, self._started, self._tally = ctx, monotonic(), Counter[str]()
         self._sizes = [part.num_bytes for part in parts]
-        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.state, at))
+        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.parts, at))
         self._tell()
 
     def chunk(self, number: int, tally: Counter[str]) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
 from spyhop.models.capabilities import LOG_PROBABILITIES
-from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
+from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
@@ -75,10 +75,7 @@ class RateConfig(Config):
 
 
 def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
-    """Count ratings, second ratings, and for `expected` one more short call for each.
-
-    Further calls are the verdicts of the fallback of `expected`.
-    """
+    """Count ratings, second ratings, one more short call each for `expected`, and its fallback."""
     rated = pairs.rows + min(config.num_repeated, pairs.rows)
     texts = (config.scale, config.reasoned, config.shown, config.system_message)
     asked = (pairs.row_tokens or PAIR_TOKENS) + sum(map(len, texts)) / CHARS_PER_TOKEN
@@ -183,7 +180,9 @@ class _Judging:
             return self._read((yield self._verdicts(messages, range(config.num_verdicts))))
         if config.method == "expected":
             return (yield from self._expect(messages))
-        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, f"{VERDICT_START} ")]
+        (choice,) = yield [
+            Ask(self.judge, messages, options=SCORES, continuation=f"{VERDICT_START} ")
+        ]
         found = self._weighed(choice)
         if found.score is None:
             return found
@@ -201,7 +200,7 @@ class _Judging:
         begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
         error = None
         if self.is_scored:
-            (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
+            (choice,) = yield [Ask(self.judge, messages, options=SCORES, continuation=begun)]
             if choice.probabilities and not choice.is_parsed:
                 return _with(self._weighed(choice), reason=reason, written=_score(reply))
             error = choice.error

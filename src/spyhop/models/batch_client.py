@@ -16,13 +16,12 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.batch_files import MARGIN
-from spyhop.models.batch_http import BatchCallError, BatchHttp
+from spyhop.models.batch_http import BatchCallError
 from spyhop.models.batch_jobs import (
     Batch,
     Outcome,
     adopt,
     close,
-    connected,
     fetch,
     file_of,
     open_batches,
@@ -31,7 +30,9 @@ from spyhop.models.batch_jobs import (
     summary,
     write_requests,
 )
+from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import Kind, Request, Sampling
+from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Journal
@@ -63,7 +64,8 @@ class BatchClient:
         journal: Journal,
     ) -> None:  # fmt: skip
         self.counts = ReplyCounts()
-        self._endpoint, self._api = connected(service.endpoints[0], model)
+        self._endpoint = EndpointState(service.endpoints[0], model)
+        self._api = batch_api(self._endpoint)
         self._extra, self._omit, self._service = extra, omit, service
         self._journal = journal.beside()
         self._open = {batch.tag: batch for batch in open_batches(self._journal)}
@@ -128,11 +130,11 @@ class BatchClient:
                 pending.results[key] = failed_result(kind, request.id, NO_UNICODE)
                 pending.failed.add(key)
                 del keyed[key]
-        async with BatchHttp(self._endpoint) as http:
+        async with self._api.http:
             poll_s = FIRST_POLL_S
             while keyed:
                 try:
-                    has_moved = await self._step(http, pending, kind, sampling, keyed)
+                    has_moved = await self._step(pending, kind, sampling, keyed)
                 except BatchCallError as error:
                     if not error.is_passing:
                         raise ModelError(self._endpoint.advice(error.failure)) from None
@@ -143,29 +145,26 @@ class BatchClient:
                     await self._sleep(poll_s)
 
     async def _step(
-        self, http: BatchHttp, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
+        self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
     ) -> bool:
         """Do what can be done now; return whether anything was."""
         for batch in list(self._open.values()):
-            if not batch.ids:  # its start was not confirmed
-                await adopt(http, self._api, self._journal, batch)
-            if not batch.ids:
-                await self._sleep(self._listed_from - time.monotonic())
-                await adopt(http, self._api, self._journal, batch)
+            for wait_s in (0.0, self._listed_from - time.monotonic()):
+                if not batch.ids:  # its start was not confirmed
+                    await self._sleep(wait_s)
+                    await adopt(self._api, self._journal, batch)
             if not batch.ids:
                 self._forget(batch)
         waiting = set().union(*self._keys.values())
         new = [(key, request) for key, request in keyed.items() if key not in waiting]
-        if new and await self._send(http, kind, sampling, new):
+        if new and await self._send(kind, sampling, new):
             return True
         has_moved = False
         for batch in list(self._open.values()):
-            has_moved |= await self._look(http, batch, pending, keyed)
+            has_moved |= await self._look(batch, pending, keyed)
         return has_moved
 
-    async def _send(
-        self, http: BatchHttp, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
-    ) -> bool:
+    async def _send(self, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]) -> bool:
         """Send as many requests as one batch, the provider's queue and the budget take."""
         if time.monotonic() < self._full_until:
             return False
@@ -184,9 +183,9 @@ class BatchClient:
             self._open[tag], self._keys[tag] = batch, {key for key, _ in some}
             self.state.reserved_usd += batch.usd
             try:
-                batch.uploaded = await self._api.upload(http, tag, upload)
+                batch.uploaded = await self._api.upload(tag, upload)
                 batch.save(self._journal)
-                batch.ids = [await self._api.create(http, tag, batch.uploaded, upload)]
+                batch.ids = [await self._api.create(tag, batch.uploaded, upload)]
             except BatchCallError as error:
                 if not error.is_unknown:
                     self._forget(batch)
@@ -218,16 +217,17 @@ class BatchClient:
                 )  # fmt: skip
                 fields = self._endpoint.dialect.fields(call, self._extra, self._omit)
                 line = to_json(api.line(key, fields)) + b"\n"
-                prompt = self._guess.of(
-                    measure([*(turn.content for turn in request.messages), request.text,
-                             request.continuation])
-                )  # fmt: skip
+                texts = [*(turn.content for turn in request.messages), request.text]
+                prompt = self._guess.of(measure([*texts, request.continuation]))
                 price = config.most_usd(prompt, written)
                 size, tokens, usd = size + len(line), tokens + prompt, usd + price
-                is_full = len(some) >= MARGIN * api.most_requests or (
-                    size > MARGIN * api.most_bytes
-                )
-                if is_full or usd > money or (tokens > room and (some or self._open)):
+                is_full = len(some) >= MARGIN * api.most_requests
+                if (
+                    is_full
+                    or size > MARGIN * api.most_bytes
+                    or usd > money
+                    or (tokens > room and (some or self._open))
+                ):
                     tokens, usd = tokens - prompt, usd - price
                     break
                 stream.write(line)
@@ -236,27 +236,23 @@ class BatchClient:
             raise no_room(budget_usd, price, self.state.spent_usd)
         return some, tokens, usd
 
-    async def _look(
-        self, http: BatchHttp, batch: Batch, pending: PendingBatch, keyed: Keyed
-    ) -> bool:
+    async def _look(self, batch: Batch, pending: PendingBatch, keyed: Keyed) -> bool:
         """Read the results of a batch if it has ended."""
         if not batch.ids:
             return False
-        found = await progress(http, self._api, batch)
+        found = await progress(self._api, batch)
         if found.state == "running":
             return False
         if found.state == "failed":
             self._forget(batch)
             if "limit" not in found.message:
-                raise ModelError(
-                    f"{self._endpoint.config.url}: the batch was refused: {found.message}"
-                )
+                url = self._endpoint.config.url
+                raise ModelError(f"{url}: the batch was refused: {found.message}")
             self.counts.last_failure = found.message  # the provider's queue is full
             self._full_until = time.monotonic() + FULL_S
             return False
         spent = self.state.spent_usd
-        outcomes = fetch(http, self._api, self._journal, batch, self.state, found.files)
-        async for outcome in outcomes:
+        async for outcome in fetch(self._api, self._journal, batch, self.state, found.files):
             self._settle(outcome, pending, keyed)
         self.counts.usd += self.state.spent_usd - spent
         self._forget(batch)

@@ -7,7 +7,6 @@ OpenAI is that of Azure, Together, Mistral, and of another program.
 
 import itertools
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,7 +14,7 @@ import aiohttp
 from pydantic_core import from_json, to_json
 
 from spyhop.models.batch_http import BatchHttp, Json
-from spyhop.models.service import Endpoint
+from spyhop.models.endpoint_state import EndpointState
 
 MARGIN = 0.9
 """Share of a provider's limits that a batch uses."""
@@ -47,47 +46,43 @@ class Result(NamedTuple):
     """The body."""
 
 
-@dataclass(frozen=True)
 class BatchApi:
     """The batch API of one provider. Subclasses speak its form."""
 
     most_requests: ClassVar[int]
     most_bytes: ClassVar[int]
 
-    endpoint: Endpoint
-    model: str
-    path: str
-    """Of an ordinary call."""
+    def __init__(self, state: EndpointState) -> None:
+        self.endpoint, self.model, self.path = state.config, state.model, state.dialect.path
+        self.http = BatchHttp(state)
 
     def line(self, key: str, body: Json) -> Json:
         """Return a line of a batch file."""
         return {"custom_id": key, "body": body}
 
-    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+    async def upload(self, tag: str, file: Path) -> str:
         """Send the file, and return its name at the provider; it starts nothing."""
         return ""
 
-    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+    async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start the batch and return its id."""
         raise NotImplementedError
 
-    async def find(
-        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
-    ) -> list[str]:
+    async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
         """Return the ids of batches that this file may have started; the whole list is read."""
         raise NotImplementedError
 
-    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+    async def progress(self, job_id: str) -> Progress:
         """Return how far a batch is."""
         raise NotImplementedError
 
-    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+    async def cancel(self, job_id: str) -> None:
         """Ask the provider to stop; results so far are kept, and billed."""
         raise NotImplementedError
 
-    async def results(self, http: BatchHttp, where: str) -> AsyncIterator[Result]:
+    async def results(self, where: str) -> AsyncIterator[Result]:
         """Yield the results of one file; lines that are no JSON are skipped."""
-        async for line in self.lines(http, where):
+        async for line in self.lines(where):
             try:
                 row = from_json(line)
             except ValueError:
@@ -95,9 +90,9 @@ class BatchApi:
             if isinstance(row, dict) and (found := self.read(row)):
                 yield found
 
-    def lines(self, http: BatchHttp, where: str) -> AsyncIterator[bytes]:
+    def lines(self, where: str) -> AsyncIterator[bytes]:
         """Yield the lines of a file of results."""
-        return http.lines(where)
+        return self.http.lines(where)
 
     def read(self, row: Json) -> Result | None:
         """Return the result in a line, None if it names no request."""
@@ -142,12 +137,12 @@ class OpenAIFiles(BatchApi):
         """Address of each request, as the batch names it."""
         return self.call_prefix + self.path
 
-    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+    async def upload(self, tag: str, file: Path) -> str:
         """Upload the file; its id identifies the batch later."""
         form = aiohttp.FormData({"purpose": self.purpose, "file_name": f"{tag}.jsonl"})
         with file.open("rb") as stream:
             form.add_field("file", stream, filename=f"{tag}.jsonl", content_type="text/plain")
-            return str((await http.json("POST", self._at(self.uploads), data=form))["id"])
+            return str((await self.http.json("POST", self._at(self.uploads), data=form))["id"])
 
     def order(self, tag: str, uploaded: str) -> Json:
         """Return the fields that start a batch."""
@@ -158,32 +153,30 @@ class OpenAIFiles(BatchApi):
             "metadata": {"spyhop": tag},
         }
 
-    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+    async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start the batch."""
-        made = await http.json("POST", self._at(self.jobs), json=self.order(tag, uploaded))
+        made = await self.http.json("POST", self._at(self.jobs), json=self.order(tag, uploaded))
         return str(made.get("job", made)["id"])  # Together wraps it
 
-    async def find(
-        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
-    ) -> list[str]:
+    async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
         """Return the batch of the uploaded file."""
-        async for job in self._listed(http):
+        async for job in self._listed():
             if uploaded in (job.get("input_file_id"), *(job.get("input_files") or ())):
                 return [str(job["id"])]
         return []
 
-    async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
+    async def _listed(self) -> AsyncIterator[Json]:
         query = f"limit={PAGE}"
         while query:
-            jobs, page = await http.rows(self._at(self.jobs, query))
+            jobs, page = await self.http.rows(self._at(self.jobs, query))
             for job in jobs:
                 yield job
             has_more = jobs and page.get("has_more")
             query = f"limit={PAGE}&after={jobs[-1]['id']}" if has_more else ""
 
-    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+    async def progress(self, job_id: str) -> Progress:
         """Return how far a batch is; one that has results is never `failed`."""
-        job = await http.json("GET", self._at(f"{self.jobs}/{job_id}"))
+        job = await self.http.json("GET", self._at(f"{self.jobs}/{job_id}"))
         names = ("output_file_id", "error_file_id", "output_file", "error_file")
         files = tuple(self._at(f"/files/{job[name]}/content") for name in names if job.get(name))
         status = str(job.get("status", "")).lower().removeprefix("job_state_")
@@ -196,9 +189,9 @@ class OpenAIFiles(BatchApi):
             return Progress("failed", done, (), errors_of(job))
         return Progress("ended" if status in (*ENDED, "failed") else "running", done, files)
 
-    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+    async def cancel(self, job_id: str) -> None:
         """Cancel a batch."""
-        await http.any("POST", self._at(f"{self.jobs}/{job_id}/cancel"))
+        await self.http.any("POST", self._at(f"{self.jobs}/{job_id}/cancel"))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of an output or error file."""
@@ -260,9 +253,9 @@ class MistralFiles(OpenAIFiles):
             "metadata": {"spyhop": tag},
         }
 
-    async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
+    async def _listed(self) -> AsyncIterator[Json]:
         for number in itertools.count():
-            jobs, _ = await http.rows(self._at(self.jobs, f"page={number}&page_size={PAGE}"))
+            jobs, _ = await self.http.rows(self._at(self.jobs, f"page={number}&page_size={PAGE}"))
             for job in jobs:
                 yield job
             if len(jobs) < PAGE:
@@ -283,7 +276,7 @@ class FolderBatches(OpenAIFiles):
         assert self.endpoint.batch_folder is not None
         return self.endpoint.batch_folder / f"{tag}{ending}"
 
-    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+    async def upload(self, tag: str, file: Path) -> str:
         """Place the file."""
         self._file(tag).parent.mkdir(parents=True, exist_ok=True)
         aside = self._file(tag, ".partial")
@@ -291,17 +284,15 @@ class FolderBatches(OpenAIFiles):
         aside.rename(self._file(tag))
         return tag
 
-    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+    async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start nothing: the other program does."""
         return tag
 
-    async def find(
-        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
-    ) -> list[str]:
+    async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
         """Return the name of a file that was placed."""
         return [tag] if self._file(tag).exists() else []
 
-    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+    async def progress(self, job_id: str) -> Progress:
         """Look for the results."""
         results = self._file(job_id, ".results.jsonl")
         if results.exists():
@@ -310,11 +301,11 @@ class FolderBatches(OpenAIFiles):
             return Progress("failed", 0, (), f"{self._file(job_id)} has disappeared")
         return Progress("running")
 
-    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+    async def cancel(self, job_id: str) -> None:
         """Take the file away."""
         self._file(job_id).unlink(missing_ok=True)
 
-    async def lines(self, http: BatchHttp, where: str) -> AsyncIterator[bytes]:
+    async def lines(self, where: str) -> AsyncIterator[bytes]:
         """Yield the lines of a file."""
         with Path(where).open("rb") as stream:
             for line in stream:

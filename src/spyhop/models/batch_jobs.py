@@ -7,7 +7,8 @@ whenever the process is killed, the next one knows what may be running, and neve
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +17,14 @@ from typing import NamedTuple
 from pydantic_core import from_json
 
 from spyhop.models.batch_files import BatchApi, Progress, Result
-from spyhop.models.batch_http import BatchCallError, BatchHttp
+from spyhop.models.batch_http import BatchCallError
 from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
 from spyhop.models.guess import TokenGuess, measure
-from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
+from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.models.replies import READERS, Unreadable, parse_call
 from spyhop.models.service import Endpoint
 from spyhop.schema import ArtifactError, InputError
@@ -57,12 +58,16 @@ class Batch:
     def save(self, journal: Journal) -> None:
         """Commit the batch as it is."""
         url = str(self.endpoint["url"])
-        journal.open_job(OpenJob(self.tag, url, json.dumps(asdict(self)), self.at))
+        journal.open_job(self.tag, url, json.dumps(asdict(self)), self.at)
 
     @property
     def config(self) -> Endpoint:
-        """The endpoint."""
+        """The endpoint, as it was when the batch was sent."""
         return Endpoint.model_validate(self.endpoint)
+
+    def api(self) -> BatchApi:
+        """Return the batch API of the endpoint."""
+        return batch_api(EndpointState(self.config, self.model))
 
 
 class Outcome(NamedTuple):
@@ -78,13 +83,7 @@ class Outcome(NamedTuple):
 
 def open_batches(journal: Journal) -> list[Batch]:
     """Return the batches whose results are not in the journal yet, oldest first."""
-    return [Batch(**json.loads(job.job)) for job in journal.open_jobs()]
-
-
-def connected(endpoint: Endpoint, model: str) -> tuple[EndpointState, BatchApi]:
-    """Return what speaks with an endpoint."""
-    state = EndpointState(endpoint, model)
-    return state, batch_api(endpoint, model, DIALECTS[endpoint.api].path)
+    return [Batch(**json.loads(job)) for job in journal.open_jobs()]
 
 
 def file_of(journal: Journal, tag: str) -> Path:
@@ -117,7 +116,7 @@ def read_requests(file: Path) -> Iterator[tuple[str, Kind, Request]]:
             yield row["key"], row["kind"], Request.model_validate(row["request"])
 
 
-async def adopt(http: BatchHttp, api: BatchApi, journal: Journal, batch: Batch) -> None:
+async def adopt(api: BatchApi, journal: Journal, batch: Batch) -> None:
     """Look in the provider's list for a batch whose start was not confirmed; note its id.
 
     Without a file at the provider it cannot have begun. Ids of other open batches are not its own.
@@ -125,7 +124,7 @@ async def adopt(http: BatchHttp, api: BatchApi, journal: Journal, batch: Batch) 
     if not batch.uploaded and type(api).upload is not BatchApi.upload:
         return
     others = {each for other in open_batches(journal) for each in other.ids}
-    found = await api.find(http, batch.tag, batch.uploaded, batch.num, batch.at)
+    found = await api.find(batch.tag, batch.uploaded, batch.num, batch.at)
     batch.ids = [each for each in found if each not in others]
     if batch.ids:
         batch.save(journal)
@@ -137,9 +136,9 @@ def close(journal: Journal, batch: Batch) -> None:
     file_of(journal, batch.tag).unlink(missing_ok=True)
 
 
-async def progress(http: BatchHttp, api: BatchApi, batch: Batch) -> Progress:
+async def progress(api: BatchApi, batch: Batch) -> Progress:
     """Return how far a batch is; one of several that may be ours counts as the slowest."""
-    found = [await api.progress(http, each) for each in batch.ids]
+    found = [await api.progress(each) for each in batch.ids]
     batch.done = sum(each.done for each in found) // len(found)
     if any(each.state == "running" for each in found):
         return found[0]._replace(state="running")
@@ -148,12 +147,7 @@ async def progress(http: BatchHttp, api: BatchApi, batch: Batch) -> Progress:
 
 
 async def fetch(
-    http: BatchHttp,
-    api: BatchApi,
-    journal: Journal,
-    batch: Batch,
-    state: State,
-    files: Iterable[str],
+    api: BatchApi, journal: Journal, batch: Batch, state: State, files: Iterable[str]
 ) -> AsyncIterator[Outcome]:
     """Yield the outcome of every request, each once, committed before it is yielded.
 
@@ -162,14 +156,14 @@ async def fetch(
     """
     kept = read_requests(file_of(journal, batch.tag))
     pending = {key: (kind, request) for key, kind, request in kept}
-    config = batch.config
+    endpoint = batch.config
     some: list[tuple[Outcome, float]] = []
     for where in files:
-        async for result in api.results(http, where):
+        async for result in api.results(where):
             if result.key not in pending:
                 continue
             kind, request = pending[result.key]
-            outcome, usd = _outcome(result, kind, request, config, http.masked)
+            outcome, usd = _outcome(result, kind, request, endpoint, api)
             if outcome.failure is NOT_PROCESSED:
                 continue  # another line, or another file, may have its reply
             del pending[result.key]
@@ -185,9 +179,8 @@ async def fetch(
 
 
 def _outcome(
-    result: Result, kind: Kind, request: Request, endpoint: Endpoint,
-    masked: Callable[[bytes], bytes],
-) -> tuple[Outcome, float]:  # fmt: skip
+    result: Result, kind: Kind, request: Request, endpoint: Endpoint, api: BatchApi
+) -> tuple[Outcome, float]:
     """Return the outcome of a line, read as the reply of an ordinary call, and its price."""
     key, failure = result.key, NOT_PROCESSED
     if result.status == 200:
@@ -199,7 +192,7 @@ def _outcome(
             return Outcome(key, kind, request, None, error.failure), 0.0
         usd = usage.usd(endpoint)
         reply = READERS[kind](request, choice, usage, usd).model_dump_json()
-        reply = masked(reply.encode()).decode()  # a key may be spelled in escapes
+        reply = api.http.masked(reply.encode()).decode()  # a key may be spelled in escapes
         return Outcome(key, kind, request, reply, None), usd
     if result.status:
         failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
@@ -270,32 +263,26 @@ def stop(root: Path, tag: str) -> None:
 
 def _journals(root: Path, *, is_owned: bool) -> Iterator[Journal]:
     for path in sorted((root / JOURNAL).glob("*.sqlite")):
-        journal = Journal(root, path.stem)
-        try:
-            if not journal.open_jobs():
-                continue
-        finally:
-            journal.close()
-        journal = Journal(root, path.stem, is_owned=is_owned)
-        try:
-            yield journal
-        finally:
-            journal.close()
+        with closing(Journal(root, path.stem)) as journal:
+            has_jobs = bool(journal.open_jobs())
+        if has_jobs:
+            with closing(Journal(root, path.stem, is_owned=is_owned)) as journal:
+                yield journal
 
 
 async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatch:
-    endpoint, api = connected(batch.config, batch.model)
-    async with BatchHttp(endpoint) as http:
+    api = batch.api()
+    async with api.http:
         try:
             if not batch.ids and is_fetched:
-                await adopt(http, api, journal, batch)
+                await adopt(api, journal, batch)
             if not batch.ids:
                 return OpenBatch(batch, "start not confirmed; the next run looks for it again")
-            found = await progress(http, api, batch)
+            found = await progress(api, batch)
             if found.state != "ended" or not is_fetched:
                 return OpenBatch(batch, found.message or found.state)
             state, num = journal.state(), 0
-            async for outcome in fetch(http, api, journal, batch, state, found.files):
+            async for outcome in fetch(api, journal, batch, state, found.files):
                 num += outcome.result is not None
         except BatchCallError as error:
             return OpenBatch(batch, str(error))
@@ -304,13 +291,13 @@ async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatc
 
 
 async def _cancel(journal: Journal, batch: Batch) -> None:
-    endpoint, api = connected(batch.config, batch.model)
-    async with BatchHttp(endpoint) as http:
+    api = batch.api()
+    async with api.http:
         if not batch.ids:
-            await adopt(http, api, journal, batch)
+            await adopt(api, journal, batch)
         try:
             for each in batch.ids:
-                await api.cancel(http, each)
+                await api.cancel(each)
         except BatchCallError as error:
             if error.failure.status != GONE:
                 raise

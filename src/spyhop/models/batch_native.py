@@ -22,8 +22,8 @@ from spyhop.models.batch_files import (
     TogetherFiles,
     errors_of,
 )
-from spyhop.models.batch_http import BatchHttp, Json
-from spyhop.models.service import Endpoint
+from spyhop.models.batch_http import Json
+from spyhop.models.endpoint_state import EndpointState
 
 
 class AnthropicBatches(BatchApi):
@@ -43,24 +43,18 @@ class AnthropicBatches(BatchApi):
         """Return one request."""
         return {"custom_id": key, "params": body}
 
-    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+    async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start the batch; the file is streamed as one JSON array."""
-        made = await http.json(
-            "POST",
-            self._at(),
-            data=_as_array(file),
-            headers={"Content-Type": "application/json"},
-        )
+        how = {"data": _as_array(file), "headers": {"Content-Type": "application/json"}}
+        made = await self.http.json("POST", self._at(), **how)
         return str(made["id"])
 
-    async def find(
-        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
-    ) -> list[str]:
+    async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
         """Return the batches of as many requests that may have been created since then."""
         found: list[str] = []
         query = f"?limit={PAGE}"
         while query:
-            jobs, page = await http.rows(self._at(query))
+            jobs, page = await self.http.rows(self._at(query))
             for job in jobs:
                 if _seconds(job.get("created_at")) < since - CLOCK_S:
                     return found
@@ -70,18 +64,18 @@ class AnthropicBatches(BatchApi):
             query = f"?limit={PAGE}&after_id={page['last_id']}" if page.get("has_more") else ""
         return found
 
-    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+    async def progress(self, job_id: str) -> Progress:
         """Return how far a batch is."""
-        job = await http.json("GET", self._at(f"/{job_id}"))
+        job = await self.http.json("GET", self._at(f"/{job_id}"))
         counts = job.get("request_counts") or {}
         done = sum(num for name, num in counts.items() if name != "processing")
         if job.get("processing_status") != "ended":
             return Progress("running", done)
         return Progress("ended", done, (self._at(f"/{job_id}/results"),))
 
-    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+    async def cancel(self, job_id: str) -> None:
         """Cancel a batch."""
-        await http.any("POST", self._at(f"/{job_id}/cancel"))
+        await self.http.any("POST", self._at(f"/{job_id}/cancel"))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of results."""
@@ -112,7 +106,7 @@ class GeminiBatches(BatchApi):
         """Return one request."""
         return {"key": key, "request": body}
 
-    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+    async def upload(self, tag: str, file: Path) -> str:
         """Upload the file in one piece of a resumable upload."""
         size = str(file.stat().st_size)
         start = {
@@ -122,27 +116,27 @@ class GeminiBatches(BatchApi):
             "X-Goog-Upload-Header-Content-Type": "application/jsonl",
         }
         named = {"file": {"display_name": tag}}
-        where = await http.header(
+        where = await self.http.header(
             self._at("/files", folder="/upload"), "X-Goog-Upload-URL", json=named, headers=start
         )
         send = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize"}
         with file.open("rb") as stream:
-            made = await http.json("POST", where, data=stream, headers=send)
+            made = await self.http.json("POST", where, data=stream, headers=send)
         return str(made["file"]["name"])
 
-    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+    async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start the batch."""
         fields = {"batch": {"display_name": tag, "input_config": {"file_name": uploaded}}}
         where = self._at(f"/models/{self.model}:batchGenerateContent")
-        return str((await http.json("POST", where, json=fields))["name"])
+        return str((await self.http.json("POST", where, json=fields))["name"])
 
-    async def find(
-        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
-    ) -> list[str]:
+    async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
         """Return the batch of our name."""
         token = ""
         while True:
-            page = await http.json("GET", self._at(f"/batches?pageSize={PAGE}&pageToken={token}"))
+            page = await self.http.json(
+                "GET", self._at(f"/batches?pageSize={PAGE}&pageToken={token}")
+            )
             for job in page.get("operations") or page.get("batches") or []:
                 about = job.get("metadata") or job
                 if tag in (about.get("displayName"), about.get("display_name")):
@@ -150,9 +144,9 @@ class GeminiBatches(BatchApi):
             if not (token := str(page.get("nextPageToken") or "")):
                 return []
 
-    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+    async def progress(self, job_id: str) -> Progress:
         """Return how far a batch is."""
-        job = await http.json("GET", self._at(f"/{job_id}"))
+        job = await self.http.json("GET", self._at(f"/{job_id}"))
         about = job.get("metadata") or job
         state = str(about.get("state", "")).rpartition("STATE_")[2].lower()
         stats = about.get("batchStats") or {}
@@ -167,9 +161,9 @@ class GeminiBatches(BatchApi):
             return Progress("failed", done, (), errors_of(job))
         return Progress("running", done)
 
-    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+    async def cancel(self, job_id: str) -> None:
         """Cancel a batch."""
-        await http.any("POST", self._at(f"/{job_id}:cancel"))
+        await self.http.any("POST", self._at(f"/{job_id}:cancel"))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of responses."""
@@ -184,22 +178,23 @@ class GeminiBatches(BatchApi):
         return Result(key, status, to_json({"error": error}))
 
 
-def batch_api(endpoint: Endpoint, model: str, path: str) -> BatchApi:
+KINDS: dict[str, type[BatchApi]] = {
+    "anthropic": AnthropicBatches,
+    "gemini": GeminiBatches,
+    "azure": AzureFiles,
+}
+HOSTS: dict[str, type[BatchApi]] = {"mistral": MistralFiles, "together": TogetherFiles}
+
+
+def batch_api(state: EndpointState) -> BatchApi:
     """Return the batch API of an endpoint, by its dialect and address."""
-    host = urlsplit(endpoint.url).hostname or ""
-    kind: type[BatchApi] = {
-        "anthropic": AnthropicBatches,
-        "gemini": GeminiBatches,
-        "azure": AzureFiles,
-    }.get(endpoint.api, OpenAIFiles)
+    endpoint, host = state.config, urlsplit(state.config.url).hostname or ""
+    kind = KINDS.get(endpoint.api, OpenAIFiles)
     if endpoint.batch_folder:
         kind = FolderBatches
     elif kind is OpenAIFiles:
-        if "mistral" in host:
-            kind = MistralFiles
-        elif "together" in host:
-            kind = TogetherFiles
-    return kind(endpoint, endpoint.model or model, path)
+        kind = next((each for name, each in HOSTS.items() if name in host), kind)
+    return kind(state)
 
 
 async def _as_array(file: Path) -> AsyncIterator[bytes]:

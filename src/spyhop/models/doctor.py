@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spyhop import __version__
+from spyhop.lazy import missing
 from spyhop.models.calls import Request
 from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
@@ -32,6 +33,10 @@ LEAST_FREE_BYTES = 1 << 30
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 
 
+Result = tuple[bool, str]
+"""Whether all is well, and what was found."""
+
+
 class CapabilityCheck(NamedTuple):
     """A check and its result."""
 
@@ -49,8 +54,12 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
     the proofs are kept in `root`. The requests are not counted by the rate limiter, so a run at the
     same time may be throttled for a moment.
     """
-    yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
-    yield _disk(root)
+    packages = ("aiohttp" if teacher.service else "transformers", "pyarrow")
+    yield CapabilityCheck("versions", *_versions(packages))
+    yield CapabilityCheck("disk", *_disk(root))
+    if lack := missing("a model folder", teacher.config.needs):
+        yield CapabilityCheck("weights", False, lack)
+        return
     if teacher.service is not None and isinstance(teacher.config, Remote):
         for endpoint in teacher.service.endpoints:
             replicas = yield from _found(endpoint)
@@ -69,9 +78,9 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
     """Yield the checks of key and connection of every endpoint; nothing is sent."""
     for endpoint in service.endpoints:
         state = EndpointState(endpoint, config.model)
-        yield _key(state)
+        yield CapabilityCheck("key", *_key(state))
         if not endpoint.urls:  # replicas may appear later
-            yield _connection(state)
+            yield CapabilityCheck("connection", *_connection(state))
 
 
 def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endpoint]]:
@@ -88,33 +97,32 @@ def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endp
     return found
 
 
-def _versions(*packages: str) -> CapabilityCheck:
+def _versions(packages: Sequence[str]) -> Result:
     missing = [name for name in packages if find_spec(name) is None]
     found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
     found += [f"{name} {version(name)}" for name in packages if name not in missing]
-    text = ", ".join([*found, *(f"{name} is not installed" for name in missing)])
-    return CapabilityCheck("versions", not missing, text)
+    return not missing, ", ".join([*found, *(f"{name} is not installed" for name in missing)])
 
 
-def _disk(root: Path) -> CapabilityCheck:
+def _disk(root: Path) -> Result:
     place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
     free, remedy = shutil.disk_usage(place).free, "choose another folder with --out"
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if free < LEAST_FREE_BYTES:
-        return CapabilityCheck("disk", False, f"{text}; free some space, or {remedy}")
-    if not os.access(place, os.W_OK):
-        return CapabilityCheck("disk", False, f"{place} is not writable; {remedy}")
-    return CapabilityCheck("disk", True, text)
+        return False, f"{text}; free some space, or {remedy}"
+    return (
+        (True, text) if os.access(place, os.W_OK) else (False, f"{place} is not writable; {remedy}")
+    )
 
 
 def _endpoint(
     config: Remote, service: Service, endpoint: Endpoint, root: Path, is_quick: bool
 ) -> Iterator[CapabilityCheck]:
     state, is_capped = EndpointState(endpoint, config.model), bool(service.budget_usd)
-    yield (key := _key(state))
+    yield (key := CapabilityCheck("key", *_key(state)))
     if is_capped:
-        yield _price(endpoint)
-    yield (reached := _connection(state))
+        yield CapabilityCheck("price", *_price(endpoint))
+    yield (reached := CapabilityCheck("connection", *_connection(state)))
     if not (key.ok and reached.ok):
         return
     prober = Prober(config, state, endpoint.tokens_field)
@@ -131,7 +139,7 @@ def _endpoint(
         yield CapabilityCheck("answer", False, text)
         return
     yield CapabilityCheck("answer", True, f"200, finish_reason {answer.finish_reason}")
-    yield _limits(endpoint, prober.headers)
+    yield CapabilityCheck("limits", *_limits(endpoint, prober.headers))
     usage, is_ok = prober.used[0], True
     text = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
     if not usage.prompt_tokens:
@@ -154,52 +162,47 @@ def _endpoint(
     yield CapabilityCheck("cost", True, prober.cost)
 
 
-def _key(state: EndpointState) -> CapabilityCheck:
+def _key(state: EndpointState) -> Result:
     name = state.config.key_env
     if not name:
-        return CapabilityCheck("key", True, "no key is configured (key_env)")
+        return True, "no key is configured (key_env)"
     try:
         state.headers()
     except ModelError as error:
-        return CapabilityCheck("key", False, str(error))
+        return False, str(error)
     is_odd = not (state.key.isascii() and state.key.isprintable()) or " " in state.key
-    text = f"{name} contains characters that no key has" if is_odd else f"{name} is set"
-    return CapabilityCheck("key", not is_odd, text)
+    return not is_odd, f"{name} contains characters that no key has" if is_odd else f"{name} is set"
 
 
-def _price(endpoint: Endpoint) -> CapabilityCheck:
+def _price(endpoint: Endpoint) -> Result:
     prompt, response = endpoint.usd_per_million_prompt, endpoint.usd_per_million_response
     if endpoint.has_price:
-        text = f"${prompt:g} per million prompt tokens, ${response:g} response tokens"
-        return CapabilityCheck("price", True, text)
+        return True, f"${prompt:g} per million prompt tokens, ${response:g} response tokens"
     is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
     hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
-    text = f"no price: budget_usd does not count its replies{hint}"
-    return CapabilityCheck("price", bool(is_said), text)
+    return bool(is_said), f"no price: budget_usd does not count its replies{hint}"
 
 
-def _connection(state: EndpointState) -> CapabilityCheck:
+def _connection(state: EndpointState) -> Result:
     parts = urlsplit(state.proxy or state.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if state.proxy is not None:
-        return CapabilityCheck("connection", True, f"through the proxy {host}:{port}")
+        return True, f"through the proxy {host}:{port}"
     began = monotonic()
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         socket.create_connection((host, port), timeout=CONNECT_S).close()
     except (socket.gaierror, UnicodeError) as error:
-        text = f"host {host!r} not found ({error}); check the url"
-        return CapabilityCheck("connection", False, text)
+        return False, f"host {host!r} not found ({error}); check the url"
     except OSError as error:
         cause = error.strerror or str(error)
-        text = f"{host} does not answer on port {port} ({cause}); is it running?"
-        return CapabilityCheck("connection", False, text)
+        return False, f"{host} does not answer on port {port} ({cause}); is it running?"
     addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
-    text = f"{host} is {addresses}; port {port} open in {1000 * (monotonic() - began):.0f} ms"
-    return CapabilityCheck("connection", True, text)
+    elapsed_ms = 1000 * (monotonic() - began)
+    return True, f"{host} is {addresses}; port {port} open in {elapsed_ms:.0f} ms"
 
 
-def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
+def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Result:
     declared = endpoint.limits
     stated = {name: limit for name, (limit, _, _) in remaining(headers).items()}
     notes = []
@@ -212,10 +215,10 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
     for name, limit in stated.items():
         field = f"{name.replace(' ', '_')}_per_min"
         if declared.get(name, 0) > limit:
-            return CapabilityCheck("limits", False, f"{text}; lower {field} to the server's")
+            return False, f"{text}; lower {field} to the server's"
         if name not in declared:
             remedy = remedy or f"; declare {field} for an even pace"
-    return CapabilityCheck("limits", True, text + remedy)
+    return True, text + remedy
 
 
 def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
@@ -227,24 +230,23 @@ def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
         template = "with" if getattr(tokenizer, "chat_template", None) else "without"
         text = f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens, {template} a chat template"
         yield CapabilityCheck("tokenizer", True, text)
-    yield _shape(path, config)
+    yield CapabilityCheck("model", *_shape(path, config))
     files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
     num_bytes = sum(file.stat().st_size for file in files)
     text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
     yield CapabilityCheck("weights", bool(files), text if files else f"no weights in {path}")
 
 
-def _shape(path: Path, config: Local) -> CapabilityCheck:
+def _shape(path: Path, config: Local) -> Result:
     try:
         found = read_config(path)
         chat_format = saved_format(path, load_tokenizer(path)) if config.format == "saved" else None
     except (ModelError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        return CapabilityCheck("model", False, f"{path}: not a model folder ({reason:.160})")
+        return False, f"{path}: not a model folder ({reason:.160})"
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
     known = (name for name, each in FORMATS.items() if each == chat_format)
     shown = "chat" if isinstance(chat_format, TemplateFormat) else next(known, config.format)
     run = str(pick_dtype(config.dtype, path)).removeprefix("torch.")
-    text = f"{kind}, stored as {stored}, run as {run}, format {shown}"
-    return CapabilityCheck("model", True, text)
+    return True, f"{kind}, stored as {stored}, run as {run}, format {shown}"

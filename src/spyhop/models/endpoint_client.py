@@ -250,7 +250,8 @@ class EndpointClient:
                 try:
                     self._raise_ceiling()
                 except BaseException:
-                    self._schedule.withdraw(found)
+                    found.endpoint.concurrency.in_flight -= 1  # it is not sent
+                    self._schedule.release(found.reservation)
                     raise
                 task = self._loop.create_task(self._send(found))
                 timeout_s = found.endpoint.config.timeout_s

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -63,17 +63,6 @@ class Failed(NamedTuple):
     latency_s: float
     at: float
     maybe_billed: bool
-
-
-class OpenJob(NamedTuple):
-    """A batch of requests that a provider works on by itself, also while no run waits for it."""
-
-    id: str
-    """As the provider names it."""
-    endpoint: str
-    job: str
-    """JSON: what is needed to match the results with their requests."""
-    at: float
 
 
 @dataclass(slots=True)
@@ -143,7 +132,7 @@ class Journal:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
-        self._notes_reads = False
+        self._also: list[sqlite3.Connection] = []
         self._lock = _own(folder / f"{identity}.owner") if is_owned else None
         try:
             self._db = self._connect()
@@ -153,34 +142,39 @@ class Journal:
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
-        found: dict[str, str] = {}
-        for start in range(0, len(keys), CHUNK):
-            some = keys[start : start + CHUNK]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT key, reply FROM replies WHERE key IN ({marks})"
-            try:
-                found.update(self._db.execute(query, some).fetchall())
-            except sqlite3.DatabaseError as error:
-                raise _damaged(self.path, str(error)) from None
-        return found
+        try:
+            query = "SELECT key, reply FROM replies"
+            found = [dict(self._select(query, keys, db)) for db in (*self._also, self._db)]
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from None
+        return {key: reply for each in found for key, reply in each.items()}
 
-    def first_read(self, keys: Sequence[str]) -> set[str]:
+    def read_also(self, root: Path) -> None:
+        """Read the journal of the same model in another store, too; nobody writes to it now."""
+        path = root / JOURNAL / self.path.name
+        if path.exists():
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._also.append(sqlite3.connect(uri, uri=True))
+
+    def first_read(self, keys: Sequence[str], table: str = "read") -> set[str]:
         """Return those of the keys that this object is asked for the first time.
 
         They are noted in a temporary table, so that memory stays flat.
         """
-        if not self._notes_reads:
-            self._db.execute("CREATE TEMP TABLE read (key TEXT PRIMARY KEY) WITHOUT ROWID")
-            self._notes_reads = True
-        new = dict.fromkeys(keys)
+        create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY) WITHOUT ROWID"
+        self._db.execute(create)
+        query = f"SELECT key FROM temp.{table}"
+        new = set(keys).difference(k for (k,) in self._select(query, keys, self._db))
+        self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
+        self._db.commit()
+        return new
+
+    def _select(self, query: str, keys: Sequence[str], db: sqlite3.Connection) -> Iterator[Any]:
+        """Yield the rows of some keys."""
         for place in range(0, len(keys), CHUNK):
             some = keys[place : place + CHUNK]
-            query = f"SELECT key FROM temp.read WHERE key IN ({','.join('?' * len(some))})"
-            for (key,) in self._db.execute(query, some):
-                new.pop(key, None)
-        self._db.executemany("INSERT INTO temp.read VALUES (?)", ((key,) for key in new))
-        self._db.commit()
-        return set(new)
+            marks = ",".join("?" * len(some))
+            yield from db.execute(f"{query} WHERE key IN ({marks})", some)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -198,16 +192,15 @@ class Journal:
                 text = json.dumps({**asdict(state), "at": time.time()})
                 self._db.execute("INSERT OR REPLACE INTO state VALUES ('owner', ?)", (text,))
 
-    def open_job(self, job: OpenJob) -> None:
-        """Commit a job that a provider has accepted, before its results are waited for."""
+    def open_job(self, job_id: str, endpoint: str, job: str, at: float) -> None:
+        """Commit a batch of requests that a provider works on by itself, as JSON."""
         with disk_errors(), self._db:
-            row = (job.id, job.endpoint, job.job, job.at)
-            self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
+            query = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)"
+            self._db.execute(query, (job_id, endpoint, job, at))
 
-    def open_jobs(self) -> list[OpenJob]:
-        """Return the jobs that providers are working on, oldest first."""
-        query = "SELECT id, endpoint, job, at FROM jobs ORDER BY at, id"
-        return [OpenJob(*row) for row in self._db.execute(query)]
+    def open_jobs(self) -> list[str]:
+        """Return the JSON of the batches that providers are working on, oldest first."""
+        return [job for (job,) in self._db.execute("SELECT job FROM jobs ORDER BY at, id")]
 
     def close_job(self, job_id: str) -> None:
         """Forget a job whose results are committed."""
@@ -233,7 +226,7 @@ class Journal:
     def beside(self) -> "Journal":
         """Return the same journal over a connection for another thread; it owns nothing."""
         other = object.__new__(Journal)
-        other.path, other._lock = self.path, None
+        other.path, other._lock, other._also = self.path, None, []
         other._db = other._connect()
         return other
 
@@ -246,7 +239,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and give up its ownership."""
-        self._db.close()
+        for db in (self._db, *self._also):
+            db.close()
         with suppress(OSError), FileLock(self.path.with_suffix(".lock")):  # a full disk
             if not _log(self.path).exists():  # no other connection is open
                 with atomic_write(self.path.with_suffix(DIGEST)) as temporary:
@@ -293,22 +287,19 @@ def history(
     if not path.exists():
         return None, []
     mode = "mode=ro" if _log(path).exists() else "immutable=1"
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+    by_text = "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
+    by_call = "SELECT * FROM failures WHERE key = ? ORDER BY at"
     try:
-        found, by_key = None, "SELECT * FROM replies WHERE key = ?"
-        for key in keys:
-            found = found or db.execute(by_key, (key,)).fetchone()
-        if found is None and text:
-            by_text = (
-                "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
-            )
-            found = db.execute(by_text, (text, text)).fetchone()
-        key = found[0] if found else next(iter(keys), "")
-        failed = db.execute("SELECT * FROM failures WHERE key = ? ORDER BY at", (key,)).fetchall()
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
+            for key in keys:
+                found = found or db.execute(by_key, (key,)).fetchone()
+            if found is None and text:
+                found = db.execute(by_text, (text, text)).fetchone()
+            key = found[0] if found else next(iter(keys), "")
+            failed = db.execute(by_call, (key,)).fetchall()
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
-    finally:
-        db.close()
     return Answered(*found) if found else None, [Failed(*row) for row in failed]
 
 
@@ -331,14 +322,11 @@ def settle(root: Path) -> float:
     """Release what is reserved for requests that may have been billed; return dollars."""
     released = 0.0
     for path in sorted((root / JOURNAL).glob("*.sqlite")):
-        journal = Journal(root, path.stem, is_owned=True)
-        try:
+        with closing(Journal(root, path.stem, is_owned=True)) as journal:
             state = journal.state()
             released += state.unsettled_usd
             if state.unsettled_usd:
                 journal.commit([], [], replace(state, unsettled_usd=0.0))
-        finally:
-            journal.close()
     return released
 
 

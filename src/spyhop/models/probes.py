@@ -85,7 +85,7 @@ class Prober:
         call = ApiCall(kind, asked, sampling, self.state.model, num, self.tokens_field, shared)
         body = dialect.body(call, self.config.extra, (*self.config.omit, *self.refused))
         self.num_sent += 1
-        got = asyncio.run(_send(self.state, body))
+        got = asyncio.run(self._send(body))
         if isinstance(got, Failure):
             raise Refused(got)
         try:
@@ -119,6 +119,14 @@ class Prober:
         named = (n for n in FIELDS if n in message or spelled.get(n, n).lower() in message)
         return next((name for name in named if name not in self.refused), None)
 
+    async def _send(self, body: bytes) -> HttpReply | Failure:
+        patience_s = min(ANSWER_S, self.state.config.timeout_s)
+        try:
+            async with Transport([self.state]) as transport:
+                return await asyncio.wait_for(transport.post(self.state, body), patience_s)
+        except TimeoutError:
+            return Failure("lost", f"no reply within {patience_s:g} s")
+
     @property
     def cost(self) -> str:
         """What was sent so far, and its price."""
@@ -126,15 +134,6 @@ class Prober:
         usd = self.state.config.usd(prompt, cached, response, written)
         tokens = f"{prompt:,} prompt and {response:,} response tokens"
         return f"{self.num_sent} requests, {tokens}, ${usd:.4f}"
-
-
-async def _send(state: EndpointState, data: bytes) -> HttpReply | Failure:
-    patience_s = min(ANSWER_S, state.config.timeout_s)
-    try:
-        async with Transport([state]) as transport:
-            return await asyncio.wait_for(transport.post(state, data), patience_s)
-    except TimeoutError:
-        return Failure("lost", f"no reply within {patience_s:g} s")
 
 
 def prove(prober: Prober, answer: Reply, *, is_quick: bool) -> Iterator[tuple[str, Finding]]:

@@ -162,11 +162,6 @@ class Schedule:
         self._state.reserved_usd += reservation.most_usd
         return Admission(call, endpoint, reservation)
 
-    def withdraw(self, admission: Admission) -> None:
-        """Undo an admission whose call is not sent."""
-        admission.endpoint.concurrency.in_flight -= 1
-        self.release(admission.reservation)
-
     def release(self, reservation: Reservation) -> None:
         """Give back what was set aside of the budget."""
         self._state.reserved_usd = max(0.0, self._state.reserved_usd - reservation.most_usd)
@@ -177,7 +172,9 @@ class Schedule:
             is_echo = call.kind == "choose" and not first.messages
             texts = scored_texts(first) if is_echo else [first.text, first.continuation]
             call.size = measure([*(turn.content for turn in first.messages), *texts])
-        written = {"choose": CHOICE_TOKENS, "classify": 0}
+            if num_ids := len(first.ids) + len(first.scored_ids):
+                call.size = Size(num_ids, "dense")  # a byte of which counts as a token
+        written = {"choose": CHOICE_TOKENS, "classify": 0, "logprobs": 1}
         response = written.get(call.kind, call.sampling.max_new_tokens)
         prompt = self.guess.of(call.size, self.num_in_flight)
         return TokenEstimate(prompt, response * len(call.members))

@@ -1,9 +1,9 @@
 """Rows as scripts: each row yields questions, and the questions of all rows are sent together."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from spyhop.models.base import WINDOW, Model
 from spyhop.models.calls import Choice, Reply, Request, Sampling
@@ -14,33 +14,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question of a script to a model."""
+    """A question of a script to a model; without a sampling its options are scored."""
 
     model: Model
     messages: list[Message]
-    sampling: Sampling
+    sampling: Sampling | None = None
     sample_index: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """Options for a model to score; the reply is a `Choice`."""
-
-    model: Model
-    messages: list[Message]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
     continuation: str = ""
     """A prefilled response; the options are scored after it."""
 
-    @property
-    def sampling(self) -> None:
-        """None: nothing is generated."""
 
-
-Question: TypeAlias = Ask | ScoreOptions
-Script: TypeAlias = Generator[Sequence[Question], list[Any], Result]
-"""Yields questions, is sent their replies in the same order (a `Reply` to an `Ask`, a `Choice` to
-a `ScoreOptions`), and returns its result."""
+Script: TypeAlias = Generator[Sequence[Ask], list[Any], Result]
+"""Yields questions, is sent their replies in the same order (a `Reply`, or a `Choice` where options
+are scored), and returns its result."""
 
 
 class Failures:
@@ -101,25 +88,24 @@ class ScriptStep(Generic[Result]):
     def __init__(self, scripts: list[Script[Result]]) -> None:
         self.scripts = scripts
         self._results: dict[int, Result] = {}
-        self._waiting: dict[int, Sequence[Question]] = {}
+        self._waiting: dict[int, Sequence[Ask]] = {}
         for place in range(len(scripts)):
             self._go_on(place, None)
 
     def prefetch(self) -> None:
         """Send the first questions in the background, where the model can."""
-        for call in _calls([ask for asks in self._waiting.values() for ask in asks])[0]:
+        for call in _calls(chain.from_iterable(self._waiting.values())):
             if call.sampling is not None:
-                call.model.prefetch(call.requests(), call.sampling)
+                call.model.prefetch(call.requests, call.sampling)
 
     def results(self) -> list[Result]:
         """Play to the end."""
         while self._waiting:
             asked, self._waiting = self._waiting, {}
-            calls, where = _calls([ask for asks in asked.values() for ask in asks])
-            found: list[Iterator[Reply | Choice]] = [  # that of the first question is asked first
-                iter(list(call.replies())) for call in calls
-            ]
-            replies = (next(found[call]) for call in where)
+            found: dict[int, Reply | Choice] = {}
+            for call in _calls(chain.from_iterable(asked.values())):
+                found |= zip(call.places, call.replies(), strict=True)
+            replies = (found[place] for place in range(len(found)))
             for place, asks in asked.items():
                 self._go_on(place, list(islice(replies, len(asks))))
         return [self._results[place] for place in range(len(self.scripts))]
@@ -132,42 +118,35 @@ class ScriptStep(Generic[Result]):
             self._results[place] = end.value
 
 
-@dataclass(slots=True)
-class _QuestionGroup:
-    """Questions of one round to one model with one sampling."""
+class _Call(NamedTuple):
+    """Questions of one round to one model with one sampling, and their places in the round."""
 
     model: Model
     sampling: Sampling | None
-    asks: list[Question] = field(default_factory=list)
-
-    def requests(self) -> Iterator[Request]:
-        for place, ask in enumerate(self.asks):
-            asked = Request(id=str(place), messages=ask.messages)
-            if isinstance(ask, Ask):
-                yield asked.model_copy(update={"sample_index": ask.sample_index})
-            else:
-                how = {"options": ask.options, "continuation": ask.continuation}
-                yield asked.model_copy(update=how)
+    requests: list[Request]
+    places: list[int]
 
     def replies(self) -> Iterator[Reply] | Iterator[Choice]:
         if self.sampling is None:
-            return self.model.choose(self.requests(), total=len(self.asks))
-        return self.model.generate(self.requests(), self.sampling, total=len(self.asks))
+            return self.model.choose(self.requests, total=len(self.requests))
+        return self.model.generate(self.requests, self.sampling, total=len(self.requests))
 
 
-def _calls(asks: list[Question]) -> tuple[list[_QuestionGroup], list[int]]:
-    """Return the questions grouped by model and sampling, and the group of each."""
-    calls: list[_QuestionGroup] = []
-    where = []
-    for ask in asks:
+def _calls(asks: Iterable[Ask]) -> list[_Call]:
+    """Return the questions by model and sampling; the call of the first question comes first."""
+    calls: list[_Call] = []
+    for place, ask in enumerate(asks):
         how = ask.sampling
         alike = (
-            number for number, call in enumerate(calls)
+            call for call in calls
             if ask.model is call.model and (how is call.sampling or how == call.sampling)
         )  # fmt: skip
-        place = next(alike, len(calls))
-        if place == len(calls):
-            calls.append(_QuestionGroup(ask.model, ask.sampling))
-        calls[place].asks.append(ask)
-        where.append(place)
-    return calls, where
+        if (call := next(alike, None)) is None:
+            calls.append(call := _Call(ask.model, how, [], []))
+        request = Request(
+            id=str(len(call.places)), messages=ask.messages, sample_index=ask.sample_index,
+            options=ask.options, continuation=ask.continuation,
+        )  # fmt: skip
+        call.requests.append(request)
+        call.places.append(place)
+    return calls

@@ -10,14 +10,7 @@ from os.path import normpath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from spyhop.settings import InputPath, unshown
 from spyhop.stage import Calls
@@ -49,12 +42,14 @@ def _variable(name: object) -> str:
     return name
 
 
-class Endpoint(BaseModel):
-    """One address of a served model, with its limits and prices."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+class Endpoint(_Settings):
+    """One address of a served model, with its limits and prices."""
 
     url: Annotated[str, BeforeValidator(_plain_url)] = ""
     """Address up to the version, such as `https://api.openai.com/v1`; for Azure the resource,
@@ -173,16 +168,10 @@ class Endpoint(BaseModel):
             for each in (self.usd_per_million_cached, self.usd_per_million_cache_write)
         )
         share = self.batch_price_frac if self.batch else 1.0
-        return (
-            share
-            * 1e-6
-            * (
-                (prompt_tokens - cached_tokens - cache_write_tokens) * price
-                + cached_tokens * cached
-                + cache_write_tokens * written
-                + response_tokens * self.usd_per_million_response
-            )
-        )
+        usd = (prompt_tokens - cached_tokens - cache_write_tokens) * price + cached_tokens * cached
+        usd += cache_write_tokens * written
+        usd += response_tokens * self.usd_per_million_response
+        return share * 1e-6 * usd
 
     def most_usd(self, prompt_tokens: int, response_tokens: int) -> float:
         """Return the highest price of a call: nothing was cached, or all of it is written."""
@@ -217,12 +206,8 @@ def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     return endpoints
 
 
-class Service(BaseModel):
+class Service(_Settings):
     """Endpoints of one model, its budget, and when to stop."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
     """Addresses at which the model is served."""
@@ -308,10 +293,8 @@ class Service(BaseModel):
         )
 
 
-class Demand(BaseModel):
+class Demand(BaseModel, frozen=True):
     """Cost and time of calls to a service."""
-
-    model_config = ConfigDict(frozen=True)
 
     usd: float
     most_usd: float

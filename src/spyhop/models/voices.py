@@ -72,9 +72,5 @@ def voices(
             use = ModelUse(teacher.config, folder, teacher.service)
             found.append(voice := Voice(name, use.open(ctx), sampling))
             if is_streamed:
-                voice.model.on_text = _teller(voice)
+                voice.model.on_text = lambda text, voice=voice: voice.on_text(text)
         yield found
-
-
-def _teller(voice: Voice) -> Callable[[str], bool]:
-    return lambda text: voice.on_text(text)

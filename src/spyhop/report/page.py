@@ -1,12 +1,15 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
+import json
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
+from spyhop.report.costs import costed, point_cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.evaluation import (
     published_section,
@@ -15,7 +18,9 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
+from spyhop.report.inherited import inherited_section
 from spyhop.report.items import items_section
+from spyhop.report.loop import rounds_section, search_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
     add_dropped,
@@ -51,11 +56,13 @@ class ReportConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    sizes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Students of each arm at growing sizes. Default: every student is an arm."""
     notes: tuple[str, ...] = ()
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=10)
+@report_stage(version=11)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -74,6 +81,9 @@ def page(
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
     audits: Mapping[str, Artifact] | None = None,
+    rounds: Mapping[str, Artifact] | None = None,
+    promotions: Mapping[str, Artifact] | None = None,
+    searched: Artifact | None = None,
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
@@ -94,6 +104,9 @@ def page(
         shared: What the training rows contain of the items.
         sealed: The declaration that the scores were made under.
         audits: Imitation audits of the student, by the judge.
+        rounds: Prompts that rounds added, by the student's name.
+        promotions: Whether a round's student was promoted, by its name; or rankings by size.
+        searched: The search for system messages.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}
@@ -106,6 +119,8 @@ def page(
         sections += scores_sections(
             scores, items, config.hidden, seen, sealed, config.notes, student
         )
+        sections += [rounds_section(rounds, promotions, scores)] if rounds and promotions else []
+        sections += inherited_section(scores)
         sections += [samples_section(sampled, seen)] if sampled else []
         sections += [sweep_section(swept)] if swept else []
         sections += [spread_section(sampled, swept)] if sampled or swept else []
@@ -114,11 +129,14 @@ def page(
         sections += published_section(list(items))
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
+        ranked = {} if rounds else promotions or {}
+        sections += _cost_sections(ctx.root, config, students, scores, ranked)
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []
     sections += [probe_section(probes)] if probes else []
     sections += [mixture_section(data)] if data else []
+    sections += [search_section(searched)] if searched else []
     if made:
         sections += [cost_section(answers=answers, pairs=pairs, scores=scores)]
         sections += [_checks_section(made)]
@@ -136,6 +154,30 @@ def page(
     figures = {"results": list(map(_result, every))} if scores else {}
     inputs = (items, *groups.values(), sampled, swept)
     write_page(ctx.out, config.title, lead, sections, *inputs, **figures)
+
+
+def _cost_sections(
+    root: Path,
+    config: ReportConfig,
+    students: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
+    ranked: Mapping[str, Artifact],
+) -> list[ReportSection]:
+    """What a point cost, for each arm, over the base's scores; `ranked` are rankings by size."""
+    if "base" not in scores:
+        return []
+    sizes = config.sizes or {name: (name,) for name in config.phases}
+    arms = {
+        arm: [costed(root, students[config.phases[name][-1]],
+                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
+              for name in names if name in scores]
+        for arm, names in sizes.items()
+    }  # fmt: skip
+    found = point_cost_section(arms, "the base")
+    said = [
+        json.loads(each.file("promotion.json").read_text())["reason"] for each in ranked.values()
+    ]
+    return [found.text(*said)] if found else []
 
 
 def _checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
