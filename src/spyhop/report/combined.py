@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from spyhop.report.html import ReportSection, prose, report_stage, section, write_page
+from spyhop.report.html import prose, report_stage, section, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
 from spyhop.report.sections import (
@@ -64,7 +64,7 @@ def combined_page(
     sections = [
         compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
-        _checks_section(sets[COMBINED]),
+        section("evidence").rows(map(_checks, sets[COMBINED].values())),
         rows_section(sets[COMBINED]),
         mask_section(students[COMBINED]),
         training_section({name: [each] for name, each in students.items()}),
@@ -75,15 +75,13 @@ def combined_page(
     write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
 
 
-def _checks_section(answers: Mapping[str, Artifact]) -> ReportSection:
-    return section("evidence").rows(
-        {
-            "explained by": next((row.model for row in each.rows(Answer)), ""),
-            **{name: each.record.counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
-            "dropped": counted(each.record.dropped) or "no row",
-        }
-        for each in answers.values()
-    )
+def _checks(answers: Artifact) -> dict[str, object]:
+    counts = answers.record.counts
+    return {
+        "explained by": next((row.model for row in answers.rows(Answer)), ""),
+        **{name: counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
+        "dropped": counted(answers.record.dropped) or "no row",
+    }
 
 
 class ScalePageConfig(Config):

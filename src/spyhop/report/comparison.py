@@ -56,7 +56,7 @@ def comparison_page(compared: ComparedLogs) -> str:
                 if (row.second_value > row.first_value) == is_gain]  # fmt: skip
         if rows:
             read = ReportSection(f"{name} is better", prose("sample"))
-            sections.append(read.disagreements(rows, compared.names))
+            sections.append(read.add("disagreements.html", rows=rows, names=compared.names))
     title = f"{first} and {second}"
     return render_page(title, "Two models, item by item.", sections, page_footer())
 

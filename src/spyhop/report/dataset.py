@@ -114,13 +114,12 @@ def _origins(queries: Artifact) -> sqlite3.Connection:
 
 def is_open(licence: str) -> bool:
     """Return whether a licence is known to allow any use; of several between `;`, every one."""
-    return all(map(_allows_any_use, licence.split(";")))
-
-
-def _allows_any_use(licence: str) -> bool:
-    words = re.findall(r"[a-z]+|\d+", _LINK.sub(" ", licence.casefold()))
-    said = f" {' '.join(words)} "
-    return any(f" {name} " in said for name in OPEN) and _LIMITS.isdisjoint(words)
+    for each in licence.split(";"):
+        words = re.findall(r"[a-z]+|\d+", _LINK.sub(" ", each.casefold()))
+        said = f" {' '.join(words)} "
+        if not any(f" {name} " in said for name in OPEN) or not _LIMITS.isdisjoint(words):
+            return False
+    return True
 
 
 def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:

@@ -12,7 +12,6 @@ from spyhop.evaluate import (
     ItemOverlap,
     Protocol,
     SealConfig,
-    SweptTask,
     TaskScores,
     best_per_task,
     chance_sentence,
@@ -246,8 +245,12 @@ def samples_section(
 
 def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
     """Accuracy of each model on each task under each system message, and the honest choice."""
-    made = section("sweep")
-    for model, tasks in swept_tasks(swept).items():
+    made, by_model = section("sweep"), dict[str, dict[str, list[TaskScores]]]()
+    for name, artifact in swept.items():  # by `model.message`
+        model, _, message = name.rpartition(".")
+        by_model.setdefault(model, {})[message] = task_scores(model, artifact)
+    for model, scores in by_model.items():
+        tasks = sweep(scores)
         if any(each.task != ALL for each in tasks):
             chosen, best = best_per_task(tasks)
             made.text(
@@ -267,15 +270,6 @@ def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
         )
         made.rows(rows, f"Accuracy % of {model}.")
     return made
-
-
-def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
-    """Return each model's tasks under every message, from scores by `model.message`."""
-    by_model: dict[str, dict[str, list[TaskScores]]] = {}
-    for name, artifact in swept.items():
-        model, _, message = name.rpartition(".")
-        by_model.setdefault(model, {})[message] = task_scores(model, artifact)
-    return {model: sweep(scores) for model, scores in by_model.items()}
 
 
 def published_section(suites: Sequence[str]) -> list[ReportSection]:

@@ -1,7 +1,11 @@
-"""The report of a run: `report.html` for people, `results.json` for programs."""
+"""The report of a run: `report.html` for people, `results.json` and `items.jsonl` for programs."""
 
-from collections.abc import Mapping
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -15,7 +19,6 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
-from spyhop.report.items import items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
     add_dropped,
@@ -28,7 +31,7 @@ from spyhop.report.sections import (
     rows_section,
     training_section,
 )
-from spyhop.schema import Config, Finding, Pair
+from spyhop.schema import Config, Finding, Item, Pair, Score
 from spyhop.stage import Context
 from spyhop.store import Artifact
 
@@ -37,6 +40,11 @@ NUM_PAIRS = 3
 SHOWN_CHARS = 1000
 CHECKS = ("ending", "outcome", "right", "retried", "tell", "answers", "gold", "score", "missing")
 """Kinds of counts that describe the results of calls."""
+ITEMS = "items.jsonl"
+MOST_ITEMS = 300
+"""Items on the page; all of them are in `items.jsonl` beside it."""
+ANSWER = ("response", "extracted", "correct", "ending")
+"""Fields of a score that the file has."""
 LEAD = "Every figure below comes from the run's own rows."
 
 
@@ -205,3 +213,62 @@ def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str
         "num_clean": len(clean),
         "clean": float(clean.mean()) if len(clean) else None,
     }
+
+
+@dataclass(slots=True)
+class ShownItem:
+    """An item with the answers of the models, by name."""
+
+    item: Item
+    scores: dict[str, Score] = field(default_factory=dict)
+
+
+def items_section(
+    folder: Path,
+    items: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
+    hidden: Collection[str] = (),
+) -> ReportSection:
+    """Show items, those first on which models differ, and write all of them to `items.jsonl`.
+
+    The page can be filtered by model and task, and each item has its own link. Items of hidden
+    suites are in neither.
+    """
+    verdicts: dict[str, set[bool]] = defaultdict(set)
+    for artifact in scores.values():
+        for batch in artifact.batches(["id", "correct", "suite"]):
+            for row in batch.to_pylist():
+                if row["suite"] not in hidden:
+                    verdicts[row["id"]].add(row["correct"])
+    order = sorted(verdicts, key=lambda row_id: len(verdicts[row_id]) < 2)[:MOST_ITEMS]
+    ids, shown = set(order), dict[str, ShownItem]()
+    with (folder / ITEMS).open("w", encoding="utf-8") as lines:
+        for each in _joined(items, scores, hidden):
+            answers = {
+                name: score.model_dump(include=set(ANSWER)) for name, score in each.scores.items()
+            }
+            line = {**each.item.model_dump(), "answers": answers}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if each.item.id in ids:
+                shown[each.item.id] = each
+    found = section("items", shown=f"{len(shown):,}", num=f"{len(verdicts):,}", file=ITEMS)
+    rows = [shown[row_id] for row_id in order if row_id in shown]
+    tasks = list(dict.fromkeys(f"{row.item.suite} {row.item.task}" for row in rows))
+    return found.add("items.html", rows=rows, models=list(scores), tasks=tasks)
+
+
+def _joined(
+    items: Mapping[str, Artifact], scores: Mapping[str, Artifact], hidden: Collection[str]
+) -> Iterator[ShownItem]:
+    """Join items and scores, which come in the items' order."""
+    streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
+    waiting = {name: next(stream, None) for name, stream in streams.items()}
+    for artifact in items.values():
+        for item in artifact.rows(Item):
+            row = ShownItem(item)
+            for name, score in waiting.items():
+                if score is not None and score.id == item.id:
+                    row.scores[name] = score
+                    waiting[name] = next(streams[name], None)
+            if row.scores and item.suite not in hidden:
+                yield row

@@ -56,7 +56,11 @@ def safety_sections(
             if (auc := prompt_auc(first_model)) is not None:
                 made.text(prose("classifier", auc=auc))
             if is_shown:
-                _add_texts(made, models)
+                made.text("Texts that may offend are behind the next lines.")
+                for name, some in models.items():
+                    worst = sorted(some, key=lambda score: -score.value)[:NUM_SHOWN]
+                    texts = (f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
+                    made.details(f"most toxic responses of {name}", "\n".join(texts))
         sections.append(made)
     return [*sections, *([_support_section(support)] if support else [])]
 
@@ -126,14 +130,6 @@ _LINES: dict[str, Callable[[list[Score]], Lines]] = {
     TRUTH: _truth,
 }
 """Groups and figures of each kind of suite."""
-
-
-def _add_texts(to: ReportSection, models: Mapping[str, list[Score]]) -> None:
-    to.text("Texts that may offend are behind the next lines.")
-    for name, some in models.items():
-        worst = sorted(some, key=lambda score: -score.value)[:NUM_SHOWN]
-        shown = "\n".join(f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
-        to.details(f"most toxic responses of {name}", shown)
 
 
 def _support_section(support: Mapping[str, Artifact]) -> ReportSection:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -55,7 +55,7 @@ def mask_section(student: Artifact) -> ReportSection:
     for row in read_sample(student.path):
         pieces = [(piece.text, piece.is_supervised) for piece in row.pieces if piece.text]
         num = f"{row.num_supervised} of {len(row.pieces)} tokens are supervised"
-        found.masked(pieces, f"{num}; row {row.row_id}")
+        found.add("masked.html", pieces=pieces, note=f"{num}; row {row.row_id}")
     return found
 
 
@@ -168,22 +168,16 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
         if seen[name]:
             known = ", ".join(seen[name])
             found.text(f"{name}: not asked, since training rows have them: {known}.")
-        for row in _probed(artifact):
+        shown: dict[str, list[Probed]] = {"": []}  # some without a message, one under each
+        for row in artifact.rows(Probed):
+            if len(some := shown.setdefault(row.message, [])) < (1 if row.message else NUM_PROBED):
+                some.append(row)
+        for row in chain(*shown.values()):
             how = "ended" if row.ending == "whole" else row.ending
             message = row.message or "no system message"
             note = f"{name}, {message}, {how}, {row.response_tokens} tokens"
             found.conversation([*row.messages, Turn("assistant", row.response)], note)
     return found
-
-
-def _probed(probe: Artifact) -> list[Probed]:
-    """Return some prompts without a message, and the first one under each message."""
-    plain = (row for row in probe.rows(Probed) if not row.message)
-    first: dict[str, Probed] = {}
-    for row in probe.rows(Probed):
-        if row.message:
-            first.setdefault(row.message, row)
-    return [*islice(plain, NUM_PROBED), *first.values()]
 
 
 def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
@@ -241,10 +235,13 @@ def sentences(audits: Mapping[str, Artifact]) -> dict[str, str]:
 
 def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
     """Say what a student's gain over its base is, under each judge, with every interval drawn."""
-    found = section("audit")
-    for name, artifact in (audits or {}).items():
-        _add_audit(found, name, _audit(artifact))
-    return found if audits else found.text(prose("no_audit"))
+    made = section("audit")
+    for judge, artifact in (audits or {}).items():
+        found = _audit(artifact)
+        made.text(f"Judge: {judge}. {found['sentence']}")
+        if found["n"]:
+            _add_gains(made, found)
+    return made if audits else made.text(prose("no_audit"))
 
 
 def _audit(artifact: Artifact) -> dict[str, Any]:
@@ -252,10 +249,7 @@ def _audit(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def _add_audit(to: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
-    to.text(f"Judge: {judge}. {found['sentence']}")
-    if not found["n"]:
-        return
+def _add_gains(to: ReportSection, found: Mapping[str, Any]) -> None:
     gains = {
         name: gain and {end: round(100 * gain[end], 1) + 0.0 for end in ("value", "low", "high")}
         for name, gain in found["gains"].items()
