@@ -46,13 +46,12 @@ class Sampling(Config):
         return fields
 
 
-def _sampled(given: object) -> object:
-    return {**SAMPLED, **given} if isinstance(given, Mapping) else given
-
-
 SAMPLED = {"temperature": 0.7, "top_p": 0.9}
 """Sampling of the Humpback paper."""
-SampledGeneration = Annotated[Sampling, BeforeValidator(_sampled)]
+SampledGeneration = Annotated[
+    Sampling,
+    BeforeValidator(lambda given: {**SAMPLED, **given} if isinstance(given, Mapping) else given),
+]
 """Sampling whose unset fields are those of the Humpback paper."""
 
 

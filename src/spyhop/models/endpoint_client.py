@@ -296,8 +296,14 @@ class EndpointClient:
         call, endpoint, _ = admission
         call.num_sent += 1
         self._num_sent += 1
+        asked = ApiCall(
+            call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
+            endpoint.config.tokens_field, call.shared,
+        )  # fmt: skip
+        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
+        body = endpoint.dialect.body(asked, extra, self._omit)
         try:
-            found = await self._transport.post(endpoint, self._body(call, endpoint), self.on_text)
+            found = await self._transport.post(endpoint, body, self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
@@ -313,14 +319,6 @@ class EndpointClient:
             self._failed(admission, found)
         self._dispatch()
         self._check_idle()
-
-    def _body(self, call: PendingCall, endpoint: EndpointState) -> bytes:
-        asked = ApiCall(
-            call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
-            endpoint.config.tokens_field, call.shared,
-        )  # fmt: skip
-        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
-        return endpoint.dialect.body(asked, extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission

@@ -155,7 +155,12 @@ class EndpointState:
         self._is_proven = True
         is_used = self.config.counts == "used"
         response = usage.response_tokens if is_used else reservation.estimate.response_tokens
-        known = TokenEstimate(self._prompt_counted(usage), response)
+        counted = usage.prompt_tokens
+        if not self._counts_cached:  # a call that misses the cache makes the next ones count whole
+            counted -= usage.cached_tokens
+            share = counted / max(1, usage.prompt_tokens)
+            self._counted = max(share, self._counted + MEMORY * (share - self._counted))
+        known = TokenEstimate(counted, response)
         for name, slot in reservation.slots.items():
             taken = self._taken(name, reservation.counted)
             self.limiters[name].change(slot, _amount(name, known) - taken)
@@ -180,18 +185,6 @@ class EndpointState:
                 self._rest(failure.retry_after_s, now)
         elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
             self._rest(None, now)
-
-    def _prompt_counted(self, usage: Usage) -> int:
-        """Return the prompt tokens that rate limits count; learn their share, higher ones at once.
-
-        So one call that missed the cache makes the next ones count as whole until more have hit.
-        """
-        if self._counts_cached:
-            return usage.prompt_tokens
-        counted = usage.prompt_tokens - usage.cached_tokens
-        share = counted / max(1, usage.prompt_tokens)
-        self._counted = max(share, self._counted + MEMORY * (share - self._counted))
-        return counted
 
     def _counted_of(self, estimate: TokenEstimate) -> TokenEstimate:
         if self._counted == 1.0:

@@ -93,12 +93,7 @@ def draw_differences(results: Sequence[PairedResult]) -> Spec:
 def differences_table(
     found: Iterable[tuple[str, PairedResult]], more: Mapping[str, Sequence[str]] | None = None
 ) -> Table:
-    """Return one row per comparison.
-
-    Args:
-        found: Results, each with the names of its models (`student minus base`).
-        more: Cells of further columns, by their headings.
-    """
+    """Return one row for each result and its models (`student minus base`), and `more` columns."""
     rows = (
         {"task": each.group.replace("_", " "), "models": models, **_cells(each),
          **{name: cells[place] for name, cells in (more or {}).items()}}

@@ -83,7 +83,20 @@ def dataset(
         table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
     for licence, num in counts["license"].items():
         ctx.count(f"licence/{licence}", num)
-    (ctx.out / "README.md").write_text(_card(config, counts), encoding="utf-8")
+    licences = counts["license"]
+    closed = sorted(licence for licence in licences if not is_open(licence))
+    one = next(iter(licences), "other").lower().replace(" ", "-")
+    card = write_markdown(
+        "spyhop.report",
+        "dataset.md",
+        title=config.title,
+        language=config.language,
+        tag="other" if closed or len(licences) > 1 else one,
+        total=licences.total(),
+        closed=closed,
+        tables={title: counts[name] for name, title in TABLES.items()},
+    )
+    (ctx.out / "README.md").write_text(card, encoding="utf-8")
 
 
 def _rows(
@@ -120,19 +133,3 @@ def is_open(licence: str) -> bool:
         if not any(f" {name} " in said for name in OPEN) or not _LIMITS.isdisjoint(words):
             return False
     return True
-
-
-def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
-    licences = counts["license"]
-    closed = sorted(licence for licence in licences if not is_open(licence))
-    one = next(iter(licences), "other").lower().replace(" ", "-")
-    return write_markdown(
-        "spyhop.report",
-        "dataset.md",
-        title=config.title,
-        language=config.language,
-        tag="other" if closed or len(licences) > 1 else one,
-        total=licences.total(),
-        closed=closed,
-        tables={title: counts[name] for name, title in TABLES.items()},
-    )

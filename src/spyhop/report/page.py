@@ -85,23 +85,10 @@ def page(
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
-    Args:
-        ctx: As for every stage.
-        config: The title.
-        answers: Training rows, by the model or person that wrote them.
-        pairs: Pairs of instruction and response.
-        gate: Findings about the ratings of the pairs.
-        students: Trained models by phase.
-        probes: Probes by the student's name.
-        data: The steps from readers to queries.
-        items: The items that were asked.
-        scores: Answers to the items, by the name of the model; differences are to the first one.
-        sampled: Several samples of each answer, by the name of the model.
-        swept: Answers under system messages, by `model.message`.
-        support: Checked sentences of responses, by the name of the model.
-        shared: What the training rows contain of the items.
-        sealed: The declaration that the scores were made under.
-        audits: Imitation audits of the student, by the judge.
+    Answers, probes, scores, samples and support have the names of models, `swept` those of
+    `model.message`; differences are to the first model of the scores. `data` are the steps from
+    readers to queries, `shared` is what training rows contain of the items, `sealed` the
+    declaration that the scores were made under.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}

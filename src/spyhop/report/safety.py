@@ -32,10 +32,8 @@ def safety_sections(
 ) -> list[ReportSection]:
     """Return a section for each suite that measures safety or truth, with all models beside.
 
-    Args:
-        scores: Scores by the model's name.
-        support: Checked sentences by the model's name.
-        is_shown: Whether the most toxic responses are on the page, behind a line to open.
+    `support` are checked sentences by model. With `is_shown` the most toxic responses are on the
+    page, behind a line to open.
     """
     rows: dict[str, dict[str, list[Score]]] = {}
     for model, artifact in scores.items():
