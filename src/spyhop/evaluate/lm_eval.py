@@ -114,12 +114,6 @@ class LmEvalTask(_Prompt):
         found = given.get(split) if isinstance(given, dict) else {"train": given}.get(split)
         return tuple(map(str, _listed(found)))
 
-    def as_shot(self) -> "LmEvalTask":
-        """Return the task that writes the worked examples."""
-        changes = {name: getattr(self.fewshot_config, name) for name in FewShot.model_fields}
-        known = {k: v for k, v in changes.items() if k in LmEvalTask.model_fields and v is not None}
-        return self.model_copy(update={**known, "description": ""})
-
 
 class LmEvalSuite(Benchmark):
     """Tasks of lm-eval that read one data set and are scored in one way."""

@@ -116,7 +116,8 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
     excludes = named == task.test_split  # lm-eval's rule
     drawn = list(draw_shots(inner, own, task.num_fewshot, sampler, excludes=excludes))
     places = sorted({place for each in drawn for place in each})
-    shot = task.as_shot()
+    own_fields = {k: v for k, v in config if k in LmEvalTask.model_fields and v is not None}
+    shot = task.model_copy(update={**own_fields, "description": ""})
     docs = _docs(shot, [pool[place] for place in places], sandbox)
     texts = {place: _example(shot, doc) for place, doc in zip(places, docs, strict=True)}
     return ["".join(texts[place] for place in each) for each in drawn]

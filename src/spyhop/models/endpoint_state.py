@@ -122,11 +122,8 @@ class EndpointState:
         if when == math.inf:
             return when
         counted = self._counted_of(estimate)
-        for name, limiter in self.limiters.items():
-            ready = limiter.ready_at(self._taken(name, counted), now)
-            if ready > when:
-                when = ready
-        return when
+        limiters = self.limiters.items()
+        return max([when, *(each.ready_at(self._taken(n, counted), now) for n, each in limiters)])
 
     def fits(self, estimate: TokenEstimate) -> bool:
         """Return whether a call fits the limits at all."""
@@ -219,10 +216,6 @@ class EndpointState:
 
 
 def _amount(limit: str, estimate: TokenEstimate) -> int:
-    if limit == "requests":
-        return 1
-    if limit == "prompt tokens":
-        return estimate.prompt_tokens
-    if limit == "response tokens":
-        return estimate.response_tokens
-    return estimate.prompt_tokens + estimate.response_tokens
+    prompt, response = estimate
+    amounts = {"requests": 1, "prompt tokens": prompt, "response tokens": response}
+    return amounts.get(limit, prompt + response)

@@ -171,6 +171,22 @@ def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
 
 
 def _result(score: TaskScores) -> dict[str, Any]:
+    """Return a score for programs, with the shares of its items in training and that of others."""
+    seen, values = score.overlaps, score.means
+    in_training = None
+    if seen is not None:
+        found = [seen[name] for name in score.ids]
+        without_long = values[[not each.has_long for each in found]]
+        clean = values[[not each.has_any for each in found]]
+        in_training = {
+            "exact": sum(each.is_exact for each in found) / score.n,
+            "long": 1 - len(without_long) / score.n,
+            "short": 1 - len(clean) / score.n,
+            "num_without_long": len(without_long),
+            "without_long": float(without_long.mean()) if len(without_long) else None,
+            "num_clean": len(clean),
+            "clean": float(clean.mean()) if len(clean) else None,
+        }
     return {
         "model": score.model,
         "suite": score.suite,
@@ -182,23 +198,7 @@ def _result(score: TaskScores) -> dict[str, Any]:
         "answered": 1 - (score.rate("no answer") or 0.0),
         "chance": score.chance,
         "verdict": score.against_guessing,
-        "in_training": None if score.overlaps is None else _in_training(score, score.overlaps),
-    }
-
-
-def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
-    """Return shares of items in the training rows, and the scores on the others."""
-    found, values = [seen[name] for name in score.ids], score.means
-    without_long = values[[not each.has_long for each in found]]
-    clean = values[[not each.has_any for each in found]]
-    return {
-        "exact": sum(each.is_exact for each in found) / score.n,
-        "long": 1 - len(without_long) / score.n,
-        "short": 1 - len(clean) / score.n,
-        "num_without_long": len(without_long),
-        "without_long": float(without_long.mean()) if len(without_long) else None,
-        "num_clean": len(clean),
-        "clean": float(clean.mean()) if len(clean) else None,
+        "in_training": in_training,
     }
 
 
