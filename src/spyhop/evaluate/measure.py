@@ -23,7 +23,7 @@ from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, ModelError, RecipeError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 ITEM_TOKENS = 300
 """Planning figure: a usual item."""
@@ -90,7 +90,7 @@ def measure(
     ctx: Context,
     config: MeasureConfig,
     *,
-    items: Mapping[str, Artifact],
+    items: Artifacts,
     model: Model,
     classifier: Model | None = None,
     sealed: Artifact | None = None,

@@ -31,7 +31,7 @@ from spyhop.models.batch_jobs import (
     write_requests,
 )
 from spyhop.models.batch_native import batch_api
-from spyhop.models.calls import Kind, Request, Sampling
+from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
@@ -84,9 +84,7 @@ class BatchClient:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
-    def ask(
-        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
-    ) -> PendingBatch:
+    def ask(self, kind: Kind, sampling: Sampling, keyed: KeyedRequests) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         pending = PendingBatch(num_pending=len(keyed))
         work = (pending, kind, sampling, dict(keyed))
@@ -164,7 +162,7 @@ class BatchClient:
             has_moved |= await self._look(batch, pending, keyed)
         return has_moved
 
-    async def _send(self, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]) -> bool:
+    async def _send(self, kind: Kind, sampling: Sampling, new: KeyedRequests) -> bool:
         """Send as many requests as one batch, the provider's queue and the budget take."""
         if time.monotonic() < self._full_until:
             return False
@@ -197,7 +195,7 @@ class BatchClient:
             upload.unlink(missing_ok=True)
 
     def _write(
-        self, file: Path, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
+        self, file: Path, kind: Kind, sampling: Sampling, new: KeyedRequests
     ) -> tuple[list[tuple[str, Request]], int, float]:
         """Write the lines of a batch; return its requests, prompt tokens and highest price."""
         config, api, budget_usd = self._endpoint.config, self._api, self._service.budget_usd

@@ -80,6 +80,10 @@ class Request(_Frozen):
     sample_index: int = 0
 
 
+KeyedRequests = Sequence[tuple[str, Request]]
+"""Requests, each with its key in the journal."""
+
+
 class _Result(_Frozen):
     prompt_tokens: int = 0
     response_tokens: int = 0

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from spyhop.models.calls import Kind, Reply, Request, Sampling
+from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
@@ -108,9 +108,7 @@ class EndpointClient:
 
     # ------------------------------------------------------------ called by the stage's thread
 
-    def ask(
-        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
-    ) -> PendingBatch:
+    def ask(self, kind: Kind, sampling: Sampling, keyed: KeyedRequests) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         batch = PendingBatch(num_pending=len(keyed))
         endpoints = self._service.endpoints

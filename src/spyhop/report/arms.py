@@ -49,7 +49,7 @@ from spyhop.report.sections import (
 from spyhop.schema import Config, Score
 from spyhop.stage import Context
 from spyhop.statistics import Interval, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
@@ -77,15 +77,15 @@ def arms_page(
     ctx: Context,
     config: ArmsConfig,
     *,
-    scores: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    answers: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact] | None = None,
-    documents: Mapping[str, Artifact] | None = None,
-    rated: Mapping[str, Artifact] | None = None,
-    kept: Mapping[str, Artifact] | None = None,
-    sealed: Mapping[str, Artifact] | None = None,
-    picked: Mapping[str, Artifact] | None = None,
+    scores: Artifacts,
+    students: Artifacts,
+    answers: Artifacts,
+    audits: Artifacts | None = None,
+    documents: Artifacts | None = None,
+    rated: Artifacts | None = None,
+    kept: Artifacts | None = None,
+    sealed: Artifacts | None = None,
+    picked: Artifacts | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 

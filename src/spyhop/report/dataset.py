@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from spyhop.schema import Answer, Config, Query
 from spyhop.stage import FOLDER, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.text.template import write_markdown
 
 BATCH_ROWS = 2000
@@ -56,9 +56,7 @@ class DatasetConfig(Config):
 
 
 @stage(version=4, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
-def dataset(
-    ctx: Context, config: DatasetConfig, *, answers: Mapping[str, Artifact], queries: Artifact
-) -> None:
+def dataset(ctx: Context, config: DatasetConfig, *, answers: Artifacts, queries: Artifact) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
     Failed calls are dropped and counted. Licence and origin are those of the query; answers that
@@ -99,9 +97,7 @@ def dataset(
     (ctx.out / "README.md").write_text(card, encoding="utf-8")
 
 
-def _rows(
-    ctx: Context, answers: Mapping[str, Artifact], known: sqlite3.Connection
-) -> Iterator[dict[str, Any]]:
+def _rows(ctx: Context, answers: Artifacts, known: sqlite3.Connection) -> Iterator[dict[str, Any]]:
     for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "writing", total=artifact.num_rows):
             if row.error is not None:

@@ -39,7 +39,7 @@ from spyhop.report.html import (
     section,
 )
 from spyhop.schema import Item
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 AGAINST_GUESSING = {
     "above": "above guessing",
@@ -51,8 +51,8 @@ Groups = Mapping[str, Sequence[TaskScores]]
 
 
 def scores_sections(
-    scores: Mapping[str, Artifact],
-    items: Mapping[str, Artifact],
+    scores: Artifacts,
+    items: Artifacts,
     hidden: Collection[str] = (),
     seen: Mapping[str, ItemOverlap] | None = None,
     sealed: Artifact | None = None,
@@ -84,7 +84,7 @@ def scores_sections(
     return sections
 
 
-def seal_sentence(scores: Mapping[str, Artifact], sealed: Artifact | None) -> str:
+def seal_sentence(scores: Artifacts, sealed: Artifact | None) -> str:
     """Say whether a comparison is confirmatory."""
     state = seal_state(scores, sealed)
     return f"{state[:1].upper()}{state[1:]}."
@@ -223,9 +223,7 @@ def _score_row(score: TaskScores) -> dict[str, Any]:
     }
 
 
-def samples_section(
-    sampled: Mapping[str, Artifact], seen: Mapping[str, ItemOverlap] | None
-) -> ReportSection:
+def samples_section(sampled: Artifacts, seen: Mapping[str, ItemOverlap] | None) -> ReportSection:
     """Several samples of each response: the mean, its error between samples, pass@k, majority."""
     return section("samples").rows(
         {
@@ -243,7 +241,7 @@ def samples_section(
     )
 
 
-def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
+def sweep_section(swept: Artifacts) -> ReportSection:
     """Accuracy of each model on each task under each system message, and the honest choice."""
     made, by_model = section("sweep"), dict[str, dict[str, list[TaskScores]]]()
     for name, artifact in swept.items():  # by `model.message`

@@ -24,7 +24,7 @@ from spyhop.report.charts import Spec
 from spyhop.schema import Message
 from spyhop.stage import FOLDER, Estimate, Stage, stage
 from spyhop.statistics import Interval
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 from spyhop.text.escape import visible
 
 MOST_CHARS = 2000
@@ -140,7 +140,7 @@ def write_page(
     title: str,
     lead: str,
     sections: Sequence[ReportSection],
-    *made_from: Mapping[str, Artifact],
+    *made_from: Artifacts,
     **figures: object,
 ) -> None:
     """Write `report.html`, and the figures for programs, each as `NAME.json`.

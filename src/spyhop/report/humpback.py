@@ -26,7 +26,7 @@ from spyhop.report.sections import add_dropped, audit_section, data_section, tra
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import Context
 from spyhop.statistics import cluster_interval
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_EXAMPLES = 2
 """Pairs shown of each score."""
@@ -62,25 +62,25 @@ def humpback_page(
     config: HumpbackPageConfig,
     *,
     seeds: Artifact,
-    augmented: Mapping[str, Artifact],
-    rated: Mapping[str, Artifact],
-    gates: Mapping[str, Artifact],
-    kept: Mapping[str, Artifact],
-    promotions: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    accuracy: Mapping[str, Artifact],
-    held_out: Mapping[str, Artifact],
-    graded: Mapping[str, Artifact],
-    steps: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact],
-    trips: Mapping[str, Artifact],
+    augmented: Artifacts,
+    rated: Artifacts,
+    gates: Artifacts,
+    kept: Artifacts,
+    promotions: Artifacts,
+    students: Artifacts,
+    accuracy: Artifacts,
+    held_out: Artifacts,
+    graded: Artifacts,
+    steps: Artifacts,
+    audits: Artifacts,
+    trips: Artifacts,
     sealed: Artifact | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
     Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
     """
-    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
     measures = [measure for measure, scores in taken.items() if scores]
     seen = seen_by({name: config.runs[name] for name in students}, taken, graded)
     chosen: dict[str, dict[str, Any]] = {
@@ -146,9 +146,9 @@ def humpback_page(
 def _round_rows(
     seen: Mapping[str, StudentScores],
     measures: Sequence[Measure],
-    students: Mapping[str, Artifact],
-    rated: Mapping[str, Artifact],
-    kept: Mapping[str, Artifact],
+    students: Artifacts,
+    rated: Artifacts,
+    kept: Artifacts,
     chosen: Mapping[str, dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return a row for each student: who rated its pairs, its levels, whether it was promoted."""
@@ -171,9 +171,7 @@ def _round_rows(
     return rows
 
 
-def _gate_section(
-    found: Mapping[str, list[Finding]], rated: Mapping[str, Artifact]
-) -> ReportSection:
+def _gate_section(found: Mapping[str, list[Finding]], rated: Artifacts) -> ReportSection:
     rows = []
     for name, each in rated.items():
         counts, num = each.record.counts, max(1, each.num_rows)
@@ -188,9 +186,7 @@ def _gate_section(
     )  # fmt: skip
 
 
-def _assumptions_section(
-    rated: Mapping[str, Artifact], trips: Mapping[str, Artifact]
-) -> ReportSection:
+def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     rows = []
 
     def add(name: str, values: list[tuple[bool, str]], chance: float | None = None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from spyhop.evaluate import compare, outcomes
 from spyhop.schema import Config, Pair
 from spyhop.statistics import Comparison, Interval, Scaling, scaling, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.text.diversity import Diversity, diversity
 
 TableName = Literal["rounds", "quality", "sources", "messages", "scaling"]
@@ -123,8 +123,8 @@ def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
 
 def seen_by(
     runs: Mapping[str, StudentRun],
-    taken: Mapping[Measure, Mapping[str, Artifact]],
-    graded: Mapping[str, Artifact] = MappingProxyType({}),
+    taken: Mapping[Measure, Artifacts],
+    graded: Artifacts = MappingProxyType({}),
 ) -> dict[str, StudentScores]:
     """Return the students with their scores, by name; `graded` is what some were trained on."""
     found = {}

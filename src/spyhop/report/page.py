@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from spyhop.report.sections import (
 )
 from spyhop.schema import Config, Finding, Item, Pair, Score
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_PAIRS = 3
 """Pairs shown of each kind."""
@@ -68,20 +68,20 @@ def page(
     ctx: Context,
     config: ReportConfig,
     *,
-    answers: Mapping[str, Artifact] | None = None,
-    pairs: Mapping[str, Artifact] | None = None,
+    answers: Artifacts | None = None,
+    pairs: Artifacts | None = None,
     gate: Artifact | None = None,
-    students: Mapping[str, Artifact] | None = None,
-    probes: Mapping[str, Artifact] | None = None,
-    data: Mapping[str, Artifact] | None = None,
-    items: Mapping[str, Artifact] | None = None,
-    scores: Mapping[str, Artifact] | None = None,
-    sampled: Mapping[str, Artifact] | None = None,
-    swept: Mapping[str, Artifact] | None = None,
-    support: Mapping[str, Artifact] | None = None,
+    students: Artifacts | None = None,
+    probes: Artifacts | None = None,
+    data: Artifacts | None = None,
+    items: Artifacts | None = None,
+    scores: Artifacts | None = None,
+    sampled: Artifacts | None = None,
+    swept: Artifacts | None = None,
+    support: Artifacts | None = None,
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
-    audits: Mapping[str, Artifact] | None = None,
+    audits: Artifacts | None = None,
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
@@ -133,7 +133,7 @@ def page(
     write_page(ctx.out, config.title, lead, sections, *inputs, **figures)
 
 
-def _checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+def _checks_section(artifacts: Artifacts) -> ReportSection:
     """How calls ended, and what checks of their replies found."""
     return section("checks").rows(
         {"rows": name, "check": kind, "result": what.replace("_", " "), "number": num,
@@ -161,7 +161,7 @@ def pair_turns(row: Pair, most: int = SHOWN_CHARS) -> list[Turn]:
     return [Turn(role, short(text, most)) for role, text in texts.items()]
 
 
-def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
+def _pairs_section(pairs: Artifacts) -> ReportSection:
     found = section("pairs", num=NUM_PAIRS)
     for name, artifact in pairs.items():
         for row in islice(artifact.rows(Pair), NUM_PAIRS):
@@ -211,10 +211,7 @@ class ShownItem:
 
 
 def items_section(
-    folder: Path,
-    items: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
-    hidden: Collection[str] = (),
+    folder: Path, items: Artifacts, scores: Artifacts, hidden: Collection[str] = ()
 ) -> ReportSection:
     """Show items, those first on which models differ, and write all of them to `items.jsonl`.
 
@@ -244,9 +241,7 @@ def items_section(
     return found.add("items.html", rows=rows, models=list(scores), tasks=tasks)
 
 
-def _joined(
-    items: Mapping[str, Artifact], scores: Mapping[str, Artifact], hidden: Collection[str]
-) -> Iterator[ShownItem]:
+def _joined(items: Artifacts, scores: Artifacts, hidden: Collection[str]) -> Iterator[ShownItem]:
     """Join items and scores, which come in the items' order."""
     streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
     waiting = {name: next(stream, None) for name, stream in streams.items()}

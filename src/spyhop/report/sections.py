@@ -14,7 +14,7 @@ from spyhop.report.charts import curves, spans
 from spyhop.report.html import ReportSection, Turn, percent, prose, section, short
 from spyhop.schema import Answer
 from spyhop.statistics import wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.train import read_metrics, read_sample, read_speed
 from spyhop.train.card import probe_figures
 from spyhop.train.cost import FEWEST_STEPS
@@ -27,7 +27,7 @@ AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
 
 
-def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
+def rows_section(answers: Artifacts) -> ReportSection:
     """One row for each system message, and the share of each message."""
     found = section("rows")
     first: dict[str, Answer] = {}
@@ -59,7 +59,7 @@ def mask_section(student: Artifact) -> ReportSection:
     return found
 
 
-def data_section(**groups: Mapping[str, Artifact]) -> ReportSection:
+def data_section(**groups: Artifacts) -> ReportSection:
     """Rows, counts and dropped rows of each input, by kind and name."""
     return section("data").rows(
         {"": kind.replace("_", " "), "name": name, "rows": artifact.num_rows or None,
@@ -75,7 +75,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {num:,}" for name, num in counts.items())
 
 
-def add_dropped(found: ReportSection, steps: Mapping[str, Artifact]) -> ReportSection:
+def add_dropped(found: ReportSection, steps: Artifacts) -> ReportSection:
     """Add, for each step that dropped rows, the reasons with their numbers and first rows."""
     for name, artifact in steps.items():
         dropped = artifact.record.dropped
@@ -142,7 +142,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
     return found.chart(chart, "Training loss, mean over neighbouring steps.")
 
 
-def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
+def probe_section(probes: Artifacts) -> ReportSection:
     """Responses that ended, messages that were followed, and some of what was said."""
     found = section("probe")
     ended, followed, seen = [], [], dict[str, list[str]]()
@@ -180,7 +180,7 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
     return found
 
 
-def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
+def cost_section(**groups: Artifacts) -> ReportSection:
     """Requests, tokens and dollars of each model that answered or was measured."""
     rows, total = [], Counter[str]()
     for kind, group in groups.items():
@@ -228,12 +228,12 @@ def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
     return section("contamination").rows(rows, caption).rows(examples)
 
 
-def sentences(audits: Mapping[str, Artifact]) -> dict[str, str]:
+def sentences(audits: Artifacts) -> dict[str, str]:
     """Return each audit's conclusion by judge."""
     return {name: _audit(each)["sentence"] for name, each in audits.items()}
 
 
-def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
+def audit_section(audits: Artifacts | None) -> ReportSection:
     """Say what a student's gain over its base is, under each judge, with every interval drawn."""
     made = section("audit")
     for judge, artifact in (audits or {}).items():

@@ -156,6 +156,10 @@ class Artifact:
         return self.path.name
 
 
+Artifacts = Mapping[str, Artifact]
+"""Artifacts by name."""
+
+
 def nested_draw(rows: Artifact, num_rows: int, seed: int) -> npt.NDArray[np.bool_]:
     """Return which rows are drawn, uniformly: (number of rows,), in their order.
 
