@@ -348,5 +348,4 @@ def _credit(score: Score) -> float:
 
 
 def _drawn(num: int, rows: Iterable[AnyRow]) -> list[AnyRow]:
-    """Return a fixed random sample."""
     return nsmallest(num, rows, key=lambda row: number_of(f"audit/{row.id}"))

@@ -220,7 +220,6 @@ def _task(settings: Mapping[str, Any], topic: str) -> tuple[dict[str, Any], LmEv
 
 
 def _protocol(given: Mapping[str, Any], task: LmEvalTask, where: str) -> dict[str, Any]:
-    """Return how the items are asked and scored."""
     is_written = task.output_type == "generate_until"
     listed = given.get("metric_list") or [{"metric": "exact_match" if is_written else "acc"}]
     known = [each for each in listed if each.get("metric") in _METRICS]
@@ -308,7 +307,6 @@ def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's node
 
 
 def _python_in(value: object) -> _Python | None:
-    """Return the first value that needs Python."""
     if isinstance(value, _Python):
         return value
     inner = list(value.values()) if isinstance(value, dict) else value

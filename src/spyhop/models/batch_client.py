@@ -235,7 +235,6 @@ class BatchClient:
         return some, tokens, usd
 
     async def _look(self, batch: Batch, pending: PendingBatch, keyed: Keyed) -> bool:
-        """Read the results of a batch if it has ended."""
         if not batch.ids:
             return False
         found = await progress(self._api, batch)

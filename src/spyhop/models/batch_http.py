@@ -47,7 +47,6 @@ class BatchHttp(Transport):
         self._headers, self._proxy = endpoint.headers(), endpoint.proxy
 
     async def __aenter__(self) -> "BatchHttp":
-        """Open the session."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
         self._session = aiohttp.ClientSession(
             timeout=limits, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=MOST_LINE_BYTES

@@ -159,7 +159,6 @@ class Journal:
         return new
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[Any]:
-        """Yield the rows of some keys."""
         for place in range(0, len(keys), CHUNK):
             some = keys[place : place + CHUNK]
             marks = ",".join("?" * len(some))

@@ -43,7 +43,6 @@ class Replicas:
         return f"{num_up} of {len(self._checks)} replicas answer"
 
     def __bool__(self) -> bool:
-        """Return whether there are folders."""
         return bool(self._folders)
 
     async def run(self, transport: Transport) -> None:

@@ -100,7 +100,6 @@ class Schedule:
         self._turn = 0.0
 
     def __len__(self) -> int:
-        """Return the number of calls that wait."""
         return len(self._queue)
 
     @property

@@ -149,7 +149,6 @@ def arms_page(
 def _experiment_sections(
     experiment: Experiment, curated: Sequence[Curated]
 ) -> dict[str, ReportSection]:
-    """Return the sections of one setting, by kind."""
     found = {"accuracy": _accuracy_section(experiment)}
     if len(experiment.seeds) > 1:
         found["seeds"] = _seeds_section(experiment)

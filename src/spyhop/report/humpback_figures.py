@@ -40,7 +40,6 @@ class Lengths:
     sd: float
 
     def __str__(self) -> str:
-        """Return them as the paper's Table 2 has them."""
         return "" if math.isnan(self.mean) else f"{self.mean:,.0f} ± {self.sd:,.0f}"
 
 
