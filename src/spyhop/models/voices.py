@@ -72,5 +72,5 @@ def voices(
             use = ModelUse(teacher.config, folder, teacher.service)
             found.append(voice := Voice(name, use.open(ctx), sampling))
             if is_streamed:
-                voice.model.on_text = lambda text, voice=voice: voice.on_text(text)  # type: ignore[misc]
+                voice.model.on_text = lambda text, voice=voice: voice.on_text(text)
         yield found

@@ -274,10 +274,5 @@ def published_section(suites: Sequence[str]) -> list[ReportSection]:
     """The papers' figures on the suites, each with its protocol; they are paired with nothing."""
     made = section("published")
     for suite in suites:
-        rows: dict[tuple[str, str], dict[str, str]] = {}
-        tasks = dict.fromkeys((each.task for each in published(suite)), "")
-        for each in published(suite):
-            row = {"source": each.source, "model": each.model, **tasks, "protocol": each.note}
-            rows.setdefault((each.source, each.model), row)[each.task] = f"{each.percent:g}"
-        made.rows(rows.values(), suite)
+        made.rows(published(suite), suite)
     return [made] if made.blocks else []
