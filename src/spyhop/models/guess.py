@@ -37,11 +37,6 @@ class Size(NamedTuple):
     num_bytes: int
     texture: Texture = "prose"
 
-    @property
-    def least_tokens(self) -> int:
-        """Tokens that the prompt surely has."""
-        return int(self.num_bytes * LEAST_PER_BYTE)
-
 
 def measure(texts: Iterable[str]) -> Size:
     """Return the size of a prompt's texts together."""

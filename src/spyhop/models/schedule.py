@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
-from spyhop.models.guess import Size, TokenGuess, measure
+from spyhop.models.guess import LEAST_PER_BYTE, Size, TokenGuess, measure
 from spyhop.models.journal import State
 from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.schema import Unfinished
@@ -143,7 +143,7 @@ class Schedule:
         able = [endpoint for endpoint in self.endpoints if endpoint.fits(estimate)]
         if not able:  # the guess may be wrong: only what is sure may turn a call away
             assert call.size is not None
-            least = estimate._replace(prompt_tokens=call.size.least_tokens)
+            least = estimate._replace(prompt_tokens=int(call.size.num_bytes * LEAST_PER_BYTE))
             able = [endpoint for endpoint in self.endpoints if endpoint.fits(least)]
             if not able:
                 self._queue.popleft()

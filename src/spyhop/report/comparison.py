@@ -7,7 +7,7 @@ import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
 from spyhop.report.charts import Spec, spans
-from spyhop.report.html import ReportSection, Table, page_footer, prose, render_page
+from spyhop.report.html import ReportSection, Table, prose, render_page
 
 MOST_BARS = 60
 """Groups that a chart shows."""
@@ -58,7 +58,7 @@ def comparison_page(compared: ComparedLogs) -> str:
             read = ReportSection(f"{name} is better", prose("sample"))
             sections.append(read.add("disagreements.html", rows=rows, names=compared.names))
     title = f"{first} and {second}"
-    return render_page(title, "Two models, item by item.", sections, page_footer())
+    return render_page(title, "Two models, item by item.", sections)
 
 
 def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:

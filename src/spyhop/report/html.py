@@ -130,8 +130,10 @@ def prose(key: str, /, **values: object) -> str:
     return str(_texts()["texts"][key].format(**values))
 
 
-def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
-    """Return the whole page."""
+def render_page(title: str, lead: str, sections: Sequence[ReportSection]) -> str:
+    """Return the whole page; it ends with the version, the time and the command."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    footer = f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
 
@@ -154,16 +156,10 @@ def write_page(
         about = f"{record.stage} version {record.version}, {record.created}, key {artifact.key}"
         config = json.dumps(record.config, indent=1, ensure_ascii=False)
         settings.details(f"{name}: {about}", config)
-    html = render_page(title, lead, [*sections, settings], page_footer())
+    html = render_page(title, lead, [*sections, settings])
     (folder / PAGE).write_text(html, encoding="utf-8")
     for name, value in figures.items():
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def page_footer() -> str:
-    """Return the version, the time and the command."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
 def asset(name: str) -> str:

@@ -187,30 +187,30 @@ def _gate_section(found: Mapping[str, list[Finding]], rated: Artifacts) -> Repor
 
 
 def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
-    rows = []
-
-    def add(name: str, values: list[tuple[bool, str]], chance: float | None = None) -> None:
-        """Add a share, with its interval over pages where there are several."""
-        if len({page for _, page in values}) > 1:
-            shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
-            rows.append({
-                "": name, "texts": len(values),
-                "%, 95 % interval over pages": cluster_interval(shares, pages), "chance %": chance,
-            })  # fmt: skip
-
+    groups: dict[str, tuple[float | None, list[tuple[bool, str]]]] = {}
     for name, artifact in rated.items():
-        scored = [
-            (row.rating.score >= A4, row.origin)
-            for row in artifact.rows(Pair)
-            if row.rating is not None and row.rating.score is not None
-        ]
-        add(f"texts rated 4 or more, {_round(name)}", scored)
+        groups[f"texts rated 4 or more, {_round(name)}"] = (
+            None,
+            [
+                (row.rating.score >= A4, row.origin)
+                for row in artifact.rows(Pair)
+                if row.rating is not None and row.rating.score is not None
+            ],
+        )
     for writer, trip in trips.items():
         picks = [row for row in trip.rows(Score) if row.error is None]
         chance = sum(row.chance for row in picks) / max(1, len(picks))
         for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
             name = f"own text picked by the {by} of log-probabilities, {writer}"
-            add(name, [(row.metrics[metric] > 0, row.passage) for row in picks], chance)
+            groups[name] = chance, [(row.metrics[metric] > 0, row.passage) for row in picks]
+    rows = []
+    for name, (guess, values) in groups.items():
+        shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
+        if len(set(pages)) > 1:
+            rows.append({
+                "": name, "texts": len(values),
+                "%, 95 % interval over pages": cluster_interval(shares, pages), "chance %": guess,
+            })  # fmt: skip
     return section("assumptions").rows(rows)
 
 

@@ -3,10 +3,9 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -202,12 +201,11 @@ def _result(score: TaskScores) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True)
-class ShownItem:
+class ShownItem(NamedTuple):
     """An item with the answers of the models, by name."""
 
     item: Item
-    scores: dict[str, Score] = field(default_factory=dict)
+    scores: dict[str, Score]
 
 
 def items_section(
@@ -247,7 +245,7 @@ def _joined(items: Artifacts, scores: Artifacts, hidden: Collection[str]) -> Ite
     waiting = {name: next(stream, None) for name, stream in streams.items()}
     for artifact in items.values():
         for item in artifact.rows(Item):
-            row = ShownItem(item)
+            row = ShownItem(item, {})
             for name, score in waiting.items():
                 if score is not None and score.id == item.id:
                     row.scores[name] = score
