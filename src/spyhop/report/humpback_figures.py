@@ -73,13 +73,8 @@ class StudentScores:
 
     run: StudentRun
     scores: dict[Measure, Artifact]
-    num_found: int | None = None
-    """Rows that there were, where they were fewer than the run's."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """Rows it was trained on, where that is what is varied."""
-        return self.run.num_rows if self.num_found is None else self.num_found
+    num_rows: int | None
+    """Rows it was trained on, where that is what is varied; fewer than the run's if there were."""
 
     def level(self, measure: Measure) -> Interval:
         """Return the mean over items with a 95 % interval over items."""
@@ -130,7 +125,7 @@ def seen_by(
     for name, run in runs.items():
         scores = {measure: each[name] for measure, each in taken.items() if name in each}
         num = graded[name].num_rows if name in graded else run.num_rows
-        found[name] = StudentScores(run, scores, num if num != run.num_rows else None)
+        found[name] = StudentScores(run, scores, num)
     return found
 
 

@@ -155,9 +155,9 @@ def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
 
 
 def _number(each: StudentScores) -> str:
-    if each.num_found is None:
+    if each.num_rows == each.run.num_rows:
         return f"{each.run.num_rows:,}"
-    return f"{each.num_found:,} (all there are; the point is {each.run.num_rows:,})"
+    return f"{each.num_rows:,} (all there are; the point is {each.run.num_rows:,})"
 
 
 def _curves(seen: Seen, measure: Measure) -> Spec:
