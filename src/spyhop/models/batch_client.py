@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,12 @@ class BatchClient:
         self._listed_from = time.monotonic() + SETTLE_S
         """Until then a batch that is not in the provider's list may still appear there."""
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._worker = ThreadPoolExecutor(1, "batches")  # one call at a time
 
     def ask(self, kind: Kind, sampling: Sampling, keyed: KeyedRequests) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         pending = PendingBatch(num_pending=len(keyed))
-        work = (pending, kind, sampling, dict(keyed))
-        thread = threading.Thread(target=self._run, args=work, name="batches", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._worker.submit(self._run, pending, kind, sampling, dict(keyed))
         return pending
 
     def shares(self) -> list[str]:
@@ -104,16 +101,14 @@ class BatchClient:
     def close(self) -> None:
         """End. Open batches stay in the journal."""
         self.stop()
-        for thread in self._threads:
-            thread.join()
+        self._worker.shutdown()
         self.state.is_closed, self.state.reserved_usd = True, 0.0
         self._journal.commit([], [], self.state)
         self._journal.close()
 
     def _run(self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed) -> None:
         try:
-            with self._lock:  # one call at a time
-                asyncio.run(self._answer(pending, kind, sampling, keyed))
+            asyncio.run(self._answer(pending, kind, sampling, keyed))
         except BaseException as error:  # noqa: BLE001 (the edge of a thread)
             pending.error = error
         pending.done.set()
