@@ -1,5 +1,6 @@
 """State of one endpoint: limits, concurrency and pauses, updated from its replies."""
 
+import asyncio
 import math
 import os
 import random
@@ -61,6 +62,8 @@ class EndpointState:
         """Whether calls may be sent: false for a replica that does not answer."""
         self.is_lost = False
         """Whether a replica has been silent for so long that its calls are given up."""
+        self.is_suspect = asyncio.Event()
+        """Set once a replica has lost a call: its next health check is then due."""
         self._counts_cached = bool(self.dialect.counts_cached.match(self.model))
         self._counted = 1.0
         """Share of prompt tokens that rate limits count, as seen lately."""
