@@ -1,7 +1,7 @@
 # One check for people and CI. `make setup` once; PY may name another interpreter.
 PY ?= .venv/bin/python
 
-.PHONY: setup check fix lint types test slow
+.PHONY: setup check fix lint types docs test slow
 
 setup:
 	python3 -m venv .venv
@@ -10,11 +10,14 @@ setup:
 check: lint types test
 
 lint:
-	$(PY) -m ruff format --check src tests benchmarks
-	$(PY) -m ruff check src tests benchmarks
+	$(PY) -m ruff format --check src tests benchmarks docs docs
+	$(PY) -m ruff check src tests benchmarks docs
 
 types:
 	$(PY) -m mypy
+
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 test:
 	$(PY) -m pytest
@@ -23,5 +26,5 @@ slow:
 	$(PY) -m pytest -m "slow or browser or server or waits"
 
 fix:
-	$(PY) -m ruff format src tests benchmarks
-	$(PY) -m ruff check --fix src tests benchmarks
+	$(PY) -m ruff format src tests benchmarks docs
+	$(PY) -m ruff check --fix src tests benchmarks docs

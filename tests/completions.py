@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spyhop.models import Local
 from spyhop.models.local import LocalBackend
 from spyhop.runtime import Runtime
@@ -60,18 +62,19 @@ class CompletionsServer:
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
         if prompts and isinstance(prompts[0], int):
             prompts = [prompts]
-        choices = [self._choice(prompt) | {"index": n} for n, prompt in enumerate(prompts)]
+        top = int(body.get("prompt_logprobs") or 1)
+        choices = [self._choice(prompt, top) | {"index": n} for n, prompt in enumerate(prompts)]
         num = sum(choice.pop("num") for choice in choices)
         usage = {"prompt_tokens": num, "completion_tokens": len(prompts)}
         return {"object": "text_completion", "choices": choices[::-1], "usage": usage}
 
-    def _choice(self, prompt: str | list[int]) -> dict[str, Any]:
-        key = json.dumps(prompt)
+    def _choice(self, prompt: str | list[int], top: int) -> dict[str, Any]:
+        key = json.dumps([prompt, top])
         if key not in self._known:
-            self._known[key] = self._read(prompt)
+            self._known[key] = self._read(prompt, top)
         return dict(self._known[key])
 
-    def _read(self, prompt: str | list[int]) -> dict[str, Any]:
+    def _read(self, prompt: str | list[int], top: int) -> dict[str, Any]:
         tokenizer = self.backend.renderer.tokenizer
         ids = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
         logits, _ = self.backend._forward.read([ids], [len(ids)])
@@ -80,17 +83,21 @@ class CompletionsServer:
         texts = [tokenizer.decode([token]) for token in ids]
         if self.begin:
             texts, values = [self.begin, *texts], [None, *values]
+            ids, logs = [-1, *ids], torch.cat([logs[:1], logs])
         written = int(logs[-1].argmax())
         texts.append(tokenizer.decode([written]))
         choice = {"text": "".join(texts), "finish_reason": "length", "num": len(ids)}
         if self.form == "silent":
             return choice | {"logprobs": {"content": [{"token": texts[-1], "logprob": -0.1}]}}
         if self.form == "prompt_logprobs":
+            likely = logs.topk(top).indices.tolist()
             places = [
                 None if value is None else
-                {str(n): {"logprob": value, "rank": 9, "decoded_token": text},
-                 "0": {"logprob": -0.01, "rank": 1, "decoded_token": "likelier"}}
-                for n, (value, text) in enumerate(zip(values, texts[:-1], strict=True), 1)
+                {str(ids[n]): {"logprob": value, "rank": 9, "decoded_token": text}} |
+                {str(t): {"logprob": float(logs[n - 1, t]), "rank": rank,
+                          "decoded_token": tokenizer.decode([t])}
+                 for rank, t in enumerate(likely[n - 1], 1) if t != ids[n]}
+                for n, (value, text) in enumerate(zip(values, texts[:-1], strict=True))
             ]  # fmt: skip
             return choice | {"logprobs": None, "prompt_logprobs": places}
         offsets = [len("".join(texts[:n])) for n in range(len(texts))]

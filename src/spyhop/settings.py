@@ -55,7 +55,7 @@ _SHAPES = {
     "tuple_type": "write a list",
 }
 """Reasons for values of another type than the setting, by pydantic's name of the error."""
-_UNION_MEMBER = re.compile(r"constrained-\w+|literal\[.*\]")
+_UNION_MEMBER = re.compile(r"constrained-\w+|literal\[.*\]|kind-\w+")
 """What pydantic appends to the name of a setting that takes values of several types."""
 
 
@@ -172,13 +172,20 @@ def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # no
     fields = config_type.model_fields
     for part in parts:
         if part in fields:  # else it is a place, the name of an entry, or of a kind
-            fields = getattr(model_in(fields[part].annotation), "model_fields", {})
+            kinds = _tables(fields[part].annotation)
+            fields = {name: info for kind in kinds for name, info in kind.model_fields.items()}
     return sorted(fields)
 
 
 def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [kind for each in inner for kind in _kinds(each)]
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 (a type expression)
+    """Return the kinds of tables that a setting takes."""
+    kinds = [kind for kind in _kinds(annotation) if isinstance(kind, type)]
+    return list(dict.fromkeys(kind for kind in kinds if issubclass(kind, BaseModel)))
 
 
 def describe(
@@ -204,9 +211,9 @@ def describe(
         about = " ".join((info.description or "").split())
         parts = (name, table, value + _options(info.annotation, default), about)
         yield "  " * depth + "  ".join(part for part in parts if part)
-        if nested is not None:
-            whole = default if isinstance(default, nested) else None
-            yield from describe(nested, depth + 1, whole)
+        for each in _tables(info.annotation):
+            whole = default if isinstance(default, each) else None
+            yield from describe(each, depth + 1, whole)
 
 
 def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)

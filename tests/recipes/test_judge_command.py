@@ -69,6 +69,16 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         yield server
 
 
+def test_a_limit_asks_a_sample_of_the_questions(cli: Command, served: Server):
+    models = ("student.toml", "--reference", "short.jsonl")
+    done = _judge(cli, *models, "--limit", "4")
+    assert done.code == 0, done.stderr
+    assert re.search(r"done questions +4 rows", done.stdout)
+    assert 3 <= _figures()["student", "win rate"]["num"] <= 4
+    refused = _judge(cli, *models, "--limit", "0")
+    assert refused.code == 2 and "--limit" in refused.stderr
+
+
 def test_a_served_model_is_compared_with_ready_answers(cli: Command, served: Server):
     plan = _judge(cli, "student.toml", "--reference", "short.jsonl", "--plan")
     assert plan.code == 0, plan.stderr

@@ -80,6 +80,16 @@ def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name
     asked = {line.step.name: line.estimate.rows for line in plan(resolve(recipe, tmp_path))}
     for setting in config.settings:
         students = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
+        if setting.name == "teacher-model":
+            teacher, own, *imitating = students
+            assert own.inputs["teacher"] is teacher and own.config.objective.top_k
+            for num, student in zip((3, 1), imitating, strict=True):
+                assert student.inputs["base"] is own.inputs["base"]
+                answered = recipe.step(f"{student.name.removesuffix('.0')}.answers.0")
+                assert answered.inputs["teacher"].folder is teacher
+                assert asked[answered.name] == setting.num_queries // num
+            assert own.inputs["answers"].keys() == {"divergence"}
+            continue
         assert len({student.config.model_dump_json() for student in students}) == 1
         if setting.name == "on-policy":
             assert {student.inputs["base"].name for student in students} == {"on-policy.warm.0"}
@@ -105,6 +115,20 @@ def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name
 def test_an_unknown_arm_is_refused_with_the_known_ones(tmp_path: Path, arm: str):
     with pytest.raises(RecipeError, match=r"is not an arm; known: base, .*N-KEEP.*shortest"):
         _recipe(tmp_path, f'settings.0.arms=["{arm}"]')
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_the_probabilities_of_a_larger_budget(tmp_path: Path):
+    """The arms of a teacher model, in miniature: figures and the teacher's tokens in the page."""
+    arms = ["explanations", "divergence", "imitation", "imitation-3x"]
+    changes = [f"settings.0.arms={json.dumps(arms)}", "settings.0.num_queries=30", "snapshots=[]"]
+    subprocess.run(_command(tmp_path, *changes), check=True, capture_output=True, timeout=300)
+    folder = tmp_path / "runs/quickstart"
+    rows = json.loads((folder / "report/results.json").read_text())
+    assert {row["arm"] for row in rows} == set(arms)
+    counts = json.loads((folder / "core.divergence.0/record.json").read_text())["counts"]
+    assert counts["rows/read"] == 10 and counts["asked/prompt_tokens"] == counts["tokens"]
+    assert "own answers, scored by a teacher model" in (folder / "report/report.html").read_text()
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ def judge(
     data: list[str] = NO_NAMES,
     judges: list[str] = NO_NAMES,
     reference: str = "",
+    limit: int | None = None,
     form: list[str] = NO_NAMES,
     teacher: Path | None = None,
     check: bool = False,
@@ -159,6 +160,7 @@ def judge(
         "models": named,
         "judges": _named(judges),
         "reference": reference,
+        "limit": limit,
         "check": check,
     }
     optional = {"data": where.get(suite), "forms": form, "teacher": teacher}

@@ -385,6 +385,8 @@ def _key(start: str, request: Request) -> str:
     )  # fmt: skip
     if request.text or request.with_unconditional:
         rest = (*rest, request.text, request.with_unconditional)
+    if request.scored_ids:
+        rest = (*rest, request.ids, request.scored_ids, request.num_top)
     try:
         text = to_json(rest)
     except PydanticSerializationError:  # a lone surrogate, which is no Unicode

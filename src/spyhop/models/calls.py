@@ -75,6 +75,12 @@ class Request(_Frozen):
     directly, so each begins with its own white space. Served models need a completions API."""
     options: tuple[str, ...] = ()
     continuation: str = ""
+    ids: tuple[int, ...] = ()
+    """Plain prompt as token ids, for `logprobs` of a served model."""
+    scored_ids: tuple[int, ...] = ()
+    """Token ids that are scored after `ids`."""
+    num_top: int = 0
+    """Likeliest tokens to return at each scored place."""
     with_unconditional: bool = False
     """For `choose`: also score each option without the prompt, after the begin token alone."""
     sample_index: int = 0
@@ -175,6 +181,10 @@ class TokenLogprobs(_Scored):
 
     values: list[float]
     """(T,); empty where the call failed."""
+    texts: list[str] = []
+    """Text of each token, as a served model states it."""
+    top: list[dict[int, float]] = []
+    """Log-probabilities of the likeliest `num_top` tokens at each place, by id; served models."""
 
     @property
     def mean(self) -> float:

@@ -1,4 +1,4 @@
-"""Options scored by a completions API, which echoes prompts with their log-probabilities.
+"""Options and tokens scored by a completions API, which gives log-probabilities of prompts.
 
 vLLM, SGLang and llama-cpp-python return `logprobs` with `tokens` and `token_logprobs`, vLLM also
 `prompt_logprobs` (`extra = { echo = false, prompt_logprobs = 0 }`). llama.cpp's own server has
@@ -35,6 +35,26 @@ def option_values(request: Request, choices: Sequence[Mapping[str, Any]]) -> lis
     if not all(values) or any(value is None for some in values for value in some):
         raise ValueError("no log-probability of an option's first token: the prompt is empty")
     return [[float(value) for value in some if value is not None] for some in values]
+
+
+def token_values(request: Request, choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values`, `texts` and `top` of a request's scored tokens, from `prompt_logprobs`."""
+    places = choice.get("prompt_logprobs")
+    if not isinstance(places, list) or len(places) != len(request.ids) + len(request.scored_ids):
+        raise ValueError("the endpoint returns no `prompt_logprobs`, as vLLM does; use a folder")
+    scored = places[len(request.ids) :]
+    try:
+        own = [place[str(token)] for token, place in zip(request.scored_ids, scored, strict=True)]
+        tops = [
+            sorted(((int(token), float(each["logprob"])) for token, each in place.items()),
+                   key=lambda pair: -pair[1])[: request.num_top]
+            for place in scored
+        ]  # fmt: skip
+        values = [float(each["logprob"]) for each in own]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError("`prompt_logprobs` without the tokens of the prompt") from None
+    texts = [str(each.get("decoded_token", "")) for each in own]
+    return {"values": values, "texts": texts, "top": list(map(dict, tops))}
 
 
 def _tokens(choice: Mapping[str, Any]) -> tuple[list[str], list[float | None]]:

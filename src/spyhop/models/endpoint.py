@@ -102,7 +102,8 @@ class RemoteModel(Model):
             self._num_journaled = num_journaled  # the later `generate` counts them
 
     def _start(self, window: Window) -> None:
-        if window.kind == "logprobs":
+        is_scored = window.kind == "logprobs"
+        if is_scored and not all(request.scored_ids for request in window.requests):
             raise ModelError(
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
@@ -113,6 +114,7 @@ class RemoteModel(Model):
             for wrong in kinds - {takes}:
                 form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
                 remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
+                remedy = '; set api = "completions"' if is_scored else remedy
                 raise ModelError(
                     f"{self.label}: {each.address} has api = {each.api!r}: it takes {takes}, not "
                     f"{wrong}{remedy}"

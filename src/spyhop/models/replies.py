@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, scored_choice
-from spyhop.models.echo import option_values
+from spyhop.models.calls import (
+    Choice,
+    Kind,
+    Labels,
+    Reply,
+    Request,
+    TokenLogprobs,
+    scored_choice,
+)
+from spyhop.models.echo import option_values, token_values
 from spyhop.models.failures import SHOWN_CHARS, Failure, FailureKind, dicts, page_in, read_stated
 from spyhop.models.service import Endpoint
 from spyhop.schema import ending_of
@@ -116,10 +124,14 @@ def parse_call(
 ) -> tuple[list[dict[str, Any]], Usage]:
     """Return the choices of a reply to requests that were sent together, and its usage."""
     first = requests[0]
-    if kind != "choose" or first.messages:
+    is_scored = kind == "logprobs"
+    if not is_scored and (kind != "choose" or first.messages):
         return parse(raw, len(requests), prompt_guess, read)
-    choices, usage = parse(raw, len(first.options), prompt_guess, read)  # echoed, one per option
+    num = 1 if is_scored else len(first.options)  # echoed, one per option
+    choices, usage = parse(raw, num, prompt_guess, read)
     try:
+        if is_scored:
+            return [{"values": token_values(first, choices[0])}], usage
         return [{"values": option_values(first, choices)}], usage
     except ValueError as error:
         raise Unreadable("rejected", str(error)) from None
@@ -309,7 +321,22 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     )
 
 
-READERS = {"generate": read_reply, "choose": read_choice, "classify": read_labels}
+def read_logprobs(
+    request: Request, found: Mapping[str, Any], usage: Usage, usd: float
+) -> TokenLogprobs:
+    """Return the log-probabilities of a request's scored tokens."""
+    num = usage.prompt_tokens, usage.response_tokens
+    return TokenLogprobs(
+        id=request.id, **found["values"], prompt_tokens=num[0], response_tokens=num[1], usd=usd
+    )
+
+
+READERS = {
+    "generate": read_reply,
+    "choose": read_choice,
+    "logprobs": read_logprobs,
+    "classify": read_labels,
+}
 
 
 def failed_result(kind: Kind, name: str, failure: Failure) -> str:
@@ -319,6 +346,8 @@ def failed_result(kind: Kind, name: str, failure: Failure) -> str:
         return Choice(id=name, probabilities=[], error=message).model_dump_json()
     if kind == "classify":
         return Labels(id=name, scores={}, error=message).model_dump_json()
+    if kind == "logprobs":
+        return TokenLogprobs(id=name, values=[], error=message).model_dump_json()
     return Reply(id=name, text="", finish_reason=reason, error=message).model_dump_json()
 
 

@@ -171,7 +171,9 @@ class Schedule:
             is_echo = call.kind == "choose" and not first.messages
             texts = scored_texts(first) if is_echo else [first.text, first.continuation]
             call.size = measure([*(turn.content for turn in first.messages), *texts])
-        written = {"choose": CHOICE_TOKENS, "classify": 0}
+            if num_ids := len(first.ids) + len(first.scored_ids):
+                call.size = Size(num_ids, "dense")  # a byte of which counts as a token
+        written = {"choose": CHOICE_TOKENS, "classify": 0, "logprobs": 1}
         response = written.get(call.kind, call.sampling.max_new_tokens)
         prompt = self.guess.of(call.size, self.num_in_flight)
         return TokenEstimate(prompt, response * len(call.members))

@@ -86,10 +86,13 @@ def chat_payload(call: ApiCall) -> dict[str, Any]:
 
 
 def completions_payload(call: ApiCall) -> dict[str, Any]:
-    """Return the fields of a completion of a plain prompt, or of options that are echoed."""
+    """Return the fields of a completion of a plain prompt, or of texts that are scored."""
     if call.kind == "choose":  # vLLM and llama-cpp-python; one token is the least they write
         how = {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "echo": True}
         return {"model": call.model, "prompt": scored_texts(call.request), **how}
+    if call.kind == "logprobs":  # vLLM; each place has its own token, and the likeliest ones
+        how = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": call.request.num_top}
+        return {"model": call.model, "prompt": [*call.request.ids, *call.request.scored_ids], **how}
     text = (call.request.text + call.request.continuation).rstrip()
     return {"model": call.model, "prompt": text, **_how(call)}
 

@@ -42,6 +42,9 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "on-policy": ("own answers, corrected by the teacher", ("off-policy", "off-policy-3x")),
     "off-policy": ("the teacher's answers, as many of its tokens", ()),
     "off-policy-3x": ("the teacher's answers, three times its tokens", ("off-policy",)),
+    "divergence": ("own answers, scored by a teacher model", ("imitation", "imitation-3x")),
+    "imitation": ("the teacher model's answers to as many queries", ()),
+    "imitation-3x": ("the teacher model's answers to three times as many", ("imitation",)),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -182,6 +185,11 @@ class Experiment(Generic[SettingType]):
     ) -> RecipeStep:
         """Add the step `<setting>.<kind>.<seed>`."""
         return self.r.add(f"{self.setting.name}.{kind}.{self.seed}", stage, config, **inputs)
+
+    def find(self, kind: str) -> RecipeStep | None:
+        """Return the step `<setting>.<kind>.<seed>`, if there is one."""
+        name = f"{self.setting.name}.{kind}.{self.seed}"
+        return next((step for step in self.r.steps if step.name == name), None)
 
     def measure(
         self, arm: str, phases: Sequence[RecipeStep], message: str, share: float = 1.0

@@ -3,7 +3,7 @@
 Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has their
 titles and comparisons, `_PHASES` their rows and budgets. Further arms learn from several answers to
 a query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), or from their own
-answers, corrected by the teacher (`on-policy`).
+answers, corrected by the teacher (`on-policy`) or scored by a teacher model (`divergence`).
 """
 
 from collections.abc import Iterable
@@ -30,6 +30,7 @@ from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.experiment import (
     KEPT,
+    NEW_TOKENS,
     Experiment,
     ExperimentSetting,
     Page,
@@ -40,9 +41,9 @@ from spyhop.recipes.experiment import (
     starting_model,
     tuning,
 )
-from spyhop.schema import Config
+from spyhop.schema import Config, RecipeError
 from spyhop.text.tables import table
-from spyhop.train import tune
+from spyhop.train import DivergenceConfig, tune
 
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
@@ -57,7 +58,7 @@ TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
 
 
 def _known_arm(name: str) -> str:
-    known = [*_PHASES, *_POLICIES]
+    known = [*_PHASES, *_POLICIES, *_MODEL_TAUGHT]
     if name not in known and pick_of(name) is None:
         raise ValueError(
             f"{name!r} is not an arm; known: {', '.join(known)}, and N-KEEP or N-KEEP-usd with N "
@@ -157,6 +158,8 @@ _PHASES: dict[str, tuple[PhaseBudget, ...]] = {
 _POLICIES = {"on-policy": 0, "off-policy": 1, "off-policy-3x": 3}
 """Arms after a training on the teacher's explanations of a few queries: how many times the tokens
 of its corrections the teacher then writes whole answers with; 0 learns from the corrections."""
+_MODEL_TAUGHT = {"divergence": 3, "imitation": 3, "imitation-3x": 1}
+"""Arms that learn from the student of the arm `explanations`, on one of so many queries."""
 _TEACHERS = {
     _TA: ("teaching assistant", world.TA),
     "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
@@ -168,6 +171,8 @@ TEACHERS = {
     "misconceptions": world.SolverConfig(misconceptions=True, slip_rate=0.02),
 }
 """Teachers of the arms of several answers."""
+ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 12, 1.0, 20
+"""Of the arm `divergence`: responses of a step, passes over the queries, tokens compared."""
 SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
@@ -194,6 +199,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
             for arm in setting.arms:
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
                 learn = _after_warm_up if arm in _POLICIES else _train
+                learn = _from_model if arm in _MODEL_TAUGHT else learn
                 trained = learn(run, arm, rows, snapshots)
                 if arm in rows:
                     page.picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
@@ -235,7 +241,7 @@ def _audits(r: Recipe, config: QuickstartConfig, page: Page) -> dict[str, Ref]:
 
 
 def _phases(arm: str) -> tuple[PhaseBudget, ...]:
-    if arm in _POLICIES:
+    if arm in _POLICIES or arm in _MODEL_TAUGHT:
         return (PhaseBudget((_TEACHER, "explained"), "few_tokens"),)
     return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else _PHASES[arm]
 
@@ -276,8 +282,7 @@ def _answers(
 def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep) -> RecipeStep:
     """Add several answers to each prompt, and those of them that an arm learns from."""
     end = "-usd" * (pick.is_equal_usd and pick.num > 1)
-    name = f"{run.setting.name}.sampled-{pick.num}{end}.{run.seed}"
-    sampled = next((step for step in run.r.steps if step.name == name), None)
+    sampled = run.find(f"sampled-{pick.num}{end}")
     if sampled is None:
         if end:
             size = SubsetConfig(num_rows=run.setting.num_queries // pick.num, seed=run.seed)
@@ -285,7 +290,9 @@ def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep)
         solver = TEACHERS[run.setting.teacher].model_copy(update={"seed": run.seed})
         how = AnswerConfig(num_samples=pick.num, sampling=SEVERAL)
         teacher = Use(world.Solver(solver=solver))
-        sampled = run.r.add(name, answer, how, prompts=prompts, teacher=teacher)
+        sampled = run.step(
+            f"sampled-{pick.num}{end}", answer, how, prompts=prompts, teacher=teacher
+        )
     keep = PickConfig(keep=pick.keep)
     return run.step(f"{arm}.rows", pick_answers, keep, answers=sampled)
 
@@ -298,23 +305,58 @@ def _after_warm_up(
 ) -> list[RecipeStep]:
     """Add half a training on few explanations, and half on what `_POLICIES` read of all queries."""
     how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
-    names = [f"{run.setting.name}.{kind}.{run.seed}" for kind in ("warm", "corrected")]
-    known = [step for step in run.r.steps if step.name in names]
-    if not known:
-        warm = run.step("warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]})
+    warm = _warm(run, rows)
+    read = run.find("corrected")
+    if read is None:
         own = asked_under("", run.setting).sampling
-        corrected = run.step(
+        read = run.step(
             "corrected", correct_answers, CorrectConfig(student_sampling=own),
             prompts=rows["explained"].inputs["prompts"],
             student=Use(Local(name="student"), warm), teacher=Use(world.Solver()),
         )  # fmt: skip
-        known = [warm, corrected]
-    warm, read = known
     if times := _POLICIES[arm]:
         given = {"answers": rows["explained"], "like": read}
         read = run.step(f"{arm}.rows", match_tokens, MatchConfig(times=times), **given)
     rows[arm] = read
     return [warm, run.step(arm, tune, how, base=warm, answers={arm: read})]
+
+
+def _from_model(
+    run: Experiment[Setting],
+    arm: ArmName,
+    rows: dict[str, RecipeStep],
+    snapshots: tuple[float, ...],
+) -> list[RecipeStep]:
+    """Add half a training on few explanations, and a phase with the student of `explanations`."""
+    warm, teacher, setting = _warm(run, rows), run.find("explanations"), run.setting
+    if teacher is None:
+        raise RecipeError(f"the arm {arm!r} needs the arm 'explanations' before it: its teacher")
+    size = SubsetConfig(num_rows=setting.num_queries // _MODEL_TAUGHT[arm], seed=run.seed)
+    prompts = rows["explained"].inputs["prompts"]
+    asked = run.step(f"{arm}.prompts", draw_subset, size, prompts=prompts)
+    if arm == "divergence":
+        how = tuning(setting, tokens=None, seed=run.seed).model_copy(update={
+            "batch_tokens": ANSWERED_AT_ONCE * NEW_TOKENS, "epochs": OWN_PASSES,
+            "objective": DivergenceConfig(divergence="reverse", top_k=TOP_K,
+                                          max_new_tokens=NEW_TOKENS),
+        })  # fmt: skip
+        last = run.step(arm, tune, how, base=warm, answers={arm: asked}, teacher=teacher)
+        rows[arm] = last
+        return [warm, last]
+    sampled = AnswerConfig(sampling=Sampling(temperature=1.0, max_new_tokens=NEW_TOKENS))
+    by = Use(Local(name="teacher model"), teacher)
+    answered = run.step(f"{arm}.answers", answer, sampled, prompts=asked, teacher=by)
+    rows[arm] = run.step(f"{arm}.rows", pick_answers, PickConfig(keep="all"), answers=answered)
+    how = tuning(setting, tokens=setting.few_tokens // 2, seed=run.seed)
+    return [warm, run.step(arm, tune, how, base=warm, answers={arm: rows[arm]})]
+
+
+def _warm(run: Experiment[Setting], rows: dict[str, RecipeStep]) -> RecipeStep:
+    """Return half a training on the teacher's explanations of a few queries."""
+    how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
+    return run.find("warm") or run.step(
+        "warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]}
+    )
 
 
 def _train(

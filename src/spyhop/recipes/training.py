@@ -19,7 +19,7 @@ from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 from spyhop.store.results import export_folder
-from spyhop.train import TuneConfig, reference_config, score_pairs, tune
+from spyhop.train import DivergenceConfig, TuneConfig, reference_config, score_pairs, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
@@ -48,6 +48,9 @@ class TrainingConfig(Config):
     """Shape of the rows, such as `messages` or `alpaca`. Default: each row's own, by its keys."""
     base: InputPath
     """A Hugging Face folder of a causal language model of any class."""
+    teacher: InputPath | None = None
+    """For `objective.divergence`: folder of a model, or file (TOML) of a server with
+    `prompt_logprobs`, of the base's tokenizer. Default: the base."""
     train: TuneConfig = TuneConfig(epochs=EPOCHS)
     then: tuple[TrainingPhase, ...] = ()
     """Further phases, as the teacher's answers follow the assistant's in Orca."""
@@ -112,7 +115,9 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
         name = STUDENT if number == len(phases) else f"student.{number}"
         settings = phase.train or config.train
         rows: dict[str, Any] = {"answers": some, **more}
-        if settings.objective is not None:
+        if isinstance(settings.objective, DivergenceConfig):
+            rows["teacher"] = _teacher(config.teacher) or base
+        elif settings.objective is not None:
             pairs = _read_pairs(r, "rows", phase.rows, len(answers) - len(some) + 1)
             watched_pairs = watched_pairs or _read_pairs(r, "held-out", config.held_out)
             more_pairs = {"held_out": watched_pairs} if watched_pairs else {}
@@ -149,6 +154,12 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Link `out/model` to the model, and return a line that says so."""
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
+
+
+def _teacher(path: Path | None) -> Source | Use | None:
+    """Return a folder, whose weights are opened for training, or a served model."""
+    use = served(path) if path is not None else None
+    return use.folder if use and isinstance(use.folder, Source) else use
 
 
 def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1) -> dict[str, Ref]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from spyhop.render import FormatName, History, Thinking, TrainOn
 from spyhop.schema import Config
@@ -46,6 +46,38 @@ class DPOConfig(Config):
     """Strength of the pull towards the model that training starts from."""
 
 
+class DivergenceConfig(Config):
+    """On-policy distillation: a teacher's probabilities of the student's own responses.
+
+    Source: Agarwal et al. (arXiv:2306.13649).
+    """
+
+    divergence: Literal["reverse", "forward", "jensen_shannon"]
+    """KL(student || teacher), KL(teacher || student), or the mean of both to their mixture."""
+    top_k: int | None = Field(None, ge=1)
+    """Compare the probabilities of the teacher's k likeliest tokens, and of all others together; a
+    server may allow at most 20. Default: the sampled token's alone, weighted as in policy gradients
+    (arXiv:2306.08543)."""
+    max_new_tokens: int = Field(256, gt=0)
+    """Longest response of the student, which is sampled at temperature 1."""
+    system: str = ""
+    """System message that the teacher alone reads, instead of the row's own. With the base itself
+    as the teacher this is context distillation."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Worked examples (user, assistant) that the teacher alone reads before the prompt."""
+
+
+def _kind(given: Any) -> str:  # noqa: ANN401 (plain TOML, or the config itself)
+    is_own = "divergence" in given if isinstance(given, dict) else hasattr(given, "divergence")
+    return "kind-divergence" if is_own else "kind-pairs"
+
+
+Objective = Annotated[
+    Annotated[DPOConfig, Tag("kind-pairs")] | Annotated[DivergenceConfig, Tag("kind-divergence")],
+    Discriminator(_kind),
+]
+
+
 class TuneConfig(Config):
     """Settings of a training. The global batch, precision and seed are identity."""
 
@@ -63,9 +95,10 @@ class TuneConfig(Config):
     max_tokens: int = Field(2048, gt=1)
     """Longest row, in tokens. Longer rows, and rows beyond the model's context, are dropped whole
     and counted."""
-    objective: DPOConfig | None = Field(None, exclude_if=lambda value: value is None)
-    """Train on pairs by DPO. Default: cross-entropy of the responses (of a pair, the chosen one).
-    Prompt and both responses count as tokens; only the last response is supervised."""
+    objective: Objective | None = Field(None, exclude_if=lambda value: value is None)
+    """Train on pairs by DPO (`beta`), or on the student's own responses (`divergence`). Default:
+    cross-entropy of the responses (of a pair, the chosen one). A pair counts with both responses, a
+    prompt with `max_new_tokens` for its response."""
     optimizer: OptimizerConfig = OptimizerConfig()
     adapter: AdapterConfig | None = None
     """Low-rank adapters to train instead of the weights themselves."""
@@ -102,7 +135,7 @@ class TuneConfig(Config):
         if any(not 0 < share <= 1 for share in self.snapshots):
             raise ValueError("snapshots are shares of the run, above 0 and up to 1")
         if self.objective is not None and self.history == "split":
-            raise ValueError("objective reads a pair as two sequences: remove history = 'split'")
+            raise ValueError("objective reads the last response alone: remove history = 'split'")
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
             raise ValueError("adapters are trained with AdamW: remove muon_learning_rate")
         return self

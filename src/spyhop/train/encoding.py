@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from spyhop.models.folder import read_config
 from spyhop.render import Encoded, History, Renderer, Thinking, TrainOn
-from spyhop.schema import Answer, InputError, Message, Preference, TrainingError
-from spyhop.train.config import TuneConfig
+from spyhop.schema import Answer, InputError, Message, Preference, Prompt, TrainingError
+from spyhop.train.config import DivergenceConfig, TuneConfig
 
 SAMPLE = "masked_rows.jsonl"
 """In a training's artifact: the first rows that it trained on, with their masks."""
@@ -42,27 +42,40 @@ class Encoding:
     train_on: TrainOn = "all"
     thinking: Thinking = "keep"
     history: History = "last"
+    response_tokens: int = 0
+    """Above 0, rows are prompts whose response the student writes, of up to so many tokens."""
+    context: tuple[Message, ...] = ()
+    """Turns that the teacher alone reads before such a prompt; a system message among them takes
+    the place of the prompt's own."""
 
 
 def encoding_of(renderer: Renderer, base: Path, config: TuneConfig) -> Encoding:
     """Return how a training encodes its rows; none is longer than the base's context."""
     shape = read_config(base).get_text_config()
     longest = min(config.max_tokens, getattr(shape, "max_position_embeddings", 0) or 1 << 30)
-    return Encoding(renderer, longest, config.train_on, config.thinking, config.history)
+    own = Encoding(renderer, longest, config.train_on, config.thinking, config.history)
+    if not isinstance(how := config.objective, DivergenceConfig):
+        return own
+    turns = [(Message(role="user", content=asked), Message(role="assistant", content=said))
+             for asked, said in how.shots]  # fmt: skip
+    system = [Message(role="system", content=how.system)] if how.system else []
+    context = (*system, *(turn for pair in turns for turn in pair))
+    return replace(own, response_tokens=how.max_new_tokens, context=context)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
     """A row as training sees it: ids and masks, or the reason why it is not trained on."""
 
-    row: Answer | Preference
+    row: Answer | Preference | Prompt
     sequences: Sequence[Encoded] = ()
     """One sequence; several if a template rewrites history and the row is split."""
     reason: str = ""
     detail: str = ""
     """The chat template's error, if that is the reason."""
     split: int = 0
-    """Of a pair, whose sequence is both conversations end to end: tokens of the chosen one."""
+    """Of a pair, whose sequence is both conversations end to end: tokens of the chosen one; of a
+    prompt that the teacher's follows: tokens of the student's."""
 
 
 class Piece(NamedTuple):
@@ -121,7 +134,9 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
 
 
 def encode_rows(encoding: Encoding, rows: Sequence[Mapping[str, Any]]) -> list[TrainingRow]:
-    """Return the rows of a table, answers or preferences, as training reads them."""
+    """Return the rows of a table, answers, preferences or prompts, as training reads them."""
+    if encoding.response_tokens:
+        return [_prompt_row(encoding, row) for row in rows]
     if rows and rows[0].keys() >= PAIR:
         return preference_rows(encoding, [Preference.model_validate(row) for row in rows])
     return training_rows(encoding, [Answer.model_validate(row) for row in rows])
@@ -159,6 +174,32 @@ def preference_rows(encoding: Encoding, pairs: Sequence[Preference]) -> list[Tra
         )
         found.append(TrainingRow(pair, (both,), split=len(one.ids)))
     return found
+
+
+def _prompt_row(encoding: Encoding, values: Mapping[str, Any]) -> TrainingRow:
+    """Return a row's prompt, of an answer without its last response, or why it is not used.
+
+    Where the teacher reads a context, its prompt follows the student's. A prompt is `too_long`
+    where the longest response would not fit behind it.
+    """
+    row = Prompt.model_validate({name: values[name] for name in Prompt.model_fields})
+    turns = row.messages
+    turns = turns[:-1] if turns and turns[-1].role == "assistant" else turns
+    if not turns:
+        return TrainingRow(row, reason="empty")
+    asked = [turns]
+    if context := encoding.context:
+        has_system = context[0].role == "system" and turns[0].role == "system"
+        asked.append([*context, *turns[has_system:]])
+    try:
+        prompts = encoding.renderer.encode_prompts(asked)
+    except InputError as error:
+        return TrainingRow(row, reason="template", detail=str(error))
+    if max(map(len, prompts)) + encoding.response_tokens > encoding.max_tokens:
+        return TrainingRow(row, reason="too_long")
+    ids = np.concatenate([np.array(each, dtype=np.int32) for each in prompts])
+    split = len(prompts[0]) if context else 0
+    return TrainingRow(row, (Encoded(ids, np.zeros(len(ids), np.bool_)),), split=split)
 
 
 def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:

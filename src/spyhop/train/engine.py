@@ -107,6 +107,15 @@ class Engine:
             with torch.no_grad():
                 yield some, microbatch.sums(self.head.logprobs(self.causal, microbatch))
 
+    def log_softmaxes(
+        self, rows: RowNumbers, num_tokens: int
+    ) -> Iterator[tuple[RowNumbers, Tensor]]:
+        """Yield rows of each pass and log-probabilities at their labels' places, (N, V)."""
+        self.model.eval()
+        for some, microbatch, _ in self._microbatches(rows):
+            with torch.no_grad():
+                yield some, self.head.log_softmax(self.causal, microbatch, num_tokens)
+
     def _mean(
         self, rows: RowNumbers, num_terms: float, *, has_gradient: bool
     ) -> tuple[float, dict[str, float]]:
@@ -157,6 +166,8 @@ class Engine:
         inputs: dict[str, Any] = {"input_ids": self._on_device(ids.reshape(shape))}
         if self.is_packed:
             inputs |= documents(self.causal, lengths.tolist())
+        names = sequences[0].extra.keys()
+        extra = {name: np.concatenate([each.extra[name] for each in sequences]) for name in names}
         is_weighted = any(each.weights.dtype != np.bool_ for each in sequences)
         return Microbatch(
             inputs={**inputs, "use_cache": False},
@@ -165,6 +176,7 @@ class Engine:
             weights_N=self._on_device(weights[keep]) if is_weighted else None,
             sequence_N=self._on_device(np.searchsorted(firsts, keep, side="right") - 1),
             reference_S=self._on_device(np.array([each.reference for each in sequences], REAL)),
+            extra_N={name: self._on_device(values) for name, values in extra.items()},
         )
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:

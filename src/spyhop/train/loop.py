@@ -167,7 +167,8 @@ class Trainer:
 
     def _evaluate(self) -> None:
         position, settings = self.position, self.job.config.held_out
-        loss, metrics = self.engine.loss(self.job.held_out)
+        rows = self.objective.begin_step(self.job.held_out, self.student.model)
+        loss, metrics = self.engine.loss(rows)
         self.student.model.train()
         is_best = all(loss < other for _, other in position.held_out)
         position.held_out.append((position.step, loss))

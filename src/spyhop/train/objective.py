@@ -9,7 +9,8 @@ Shapes: B rows, S sequences, T positions, N supervised positions, D hidden size,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +29,8 @@ class TokenSequence(NamedTuple):
     weights: npt.NDArray[np.float32] | npt.NDArray[np.bool_]
     reference: float = 0.0
     """Log-probability of its labels under a reference, for objectives that compare with one."""
+    extra: Mapping[str, npt.NDArray[Any]] = MappingProxyType({})
+    """Further values of each of its labels, (labels, ...), such as a teacher's probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Microbatch:
     """Number of each label's sequence, in the order of `Objective.collate`."""
     reference_S: Tensor
     """`TokenSequence.reference` of each sequence, (number of sequences,)."""
+    extra_N: Mapping[str, Tensor] = field(default_factory=dict)
+    """`TokenSequence.extra` of all labels, (N, ...)."""
 
     def sums(self, values_N: Tensor) -> Tensor:
         """Return the sum of the labels' values for each sequence, (number of sequences,)."""
@@ -87,13 +92,28 @@ class Head:
 
     def logprobs(self, model: Any, microbatch: Microbatch) -> Tensor:  # noqa: ANN401
         """Return the natural log-probability of every label, (N,), with its gradient."""
+        logs_NV = self.log_softmax(model, microbatch)
+        return logs_NV.gather(1, microbatch.labels_N[:, None])[:, 0]
+
+    def log_softmax(
+        self,
+        model: Any,  # noqa: ANN401 (transformers' type)
+        microbatch: Microbatch,
+        num_tokens: int | None = None,
+    ) -> Tensor:
+        """Return log-probabilities at every label's place, with their gradient, (N, V).
+
+        They are normalised over the first `num_tokens` ids, or all: models of one tokenizer may pad
+        their embeddings to different sizes.
+        """
         if self.is_plain:
             hidden_ND, head_VD = self._hidden(model, microbatch)
             dtype = self.dtype or head_VD.dtype
-            logits_NV = (hidden_ND.to(dtype) @ head_VD.to(dtype).T).to(softmax_dtype(dtype))
+            head_VD = head_VD[:num_tokens].to(dtype)
+            logits_NV = (hidden_ND.to(dtype) @ head_VD.T).to(softmax_dtype(dtype))
         else:
-            logits_NV, _ = self._logits(model, microbatch)
-        return logits_NV.log_softmax(-1).gather(1, microbatch.labels_N[:, None])[:, 0]
+            logits_NV = self._logits(model, microbatch)[0][:, :num_tokens]
+        return logits_NV.log_softmax(-1)
 
     def _hidden(self, model: Any, microbatch: Microbatch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         with self._autocast(microbatch):

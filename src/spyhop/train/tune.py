@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spyhop.models import Model
 from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
 from spyhop.schema import ModelError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
+from spyhop.stage import FOLDER, Calls, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -28,9 +29,10 @@ from spyhop.train.adapter import check_adapter
 from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
-from spyhop.train.config import HeldOutConfig, TuneConfig
+from spyhop.train.config import DivergenceConfig, DPOConfig, HeldOutConfig, TuneConfig
 from spyhop.train.cost import CORE_FLOPS, FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group
+from spyhop.train.divergence import Divergence, FolderTeacher, ServedTeacher
 from spyhop.train.encoding import SAMPLE_ROWS, encoding_of, masked_row, write_sample
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
@@ -42,6 +44,8 @@ from spyhop.train.rows import TokenRows, none_left, tokenise
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
 """Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
+WRITTEN = 5
+"""Cost of a written token beside that of a read one."""
 
 
 def plan_tune(
@@ -50,11 +54,21 @@ def plan_tune(
     answers: Mapping[str, Estimate],
     held_out: Mapping[str, Estimate] | None = None,
     reference: Estimate | None = None,
+    teacher: Estimate | None = None,
 ) -> Estimate:
-    """Return tokens, operations, memory and seconds, from the budget and the rows' length."""
+    """Return tokens, operations, memory and seconds, from the budget and the rows' length.
+
+    A teacher's folder is another model in memory, and a server has a call for each response.
+    """
     pool = sum_estimates(answers.values())
-    row_tokens = pool.row_tokens or TOKENS_PER_ROW
+    how, calls = config.objective, {}
+    own_tokens = how.max_new_tokens if isinstance(how, DivergenceConfig) else 0
+    row_tokens = (pool.row_tokens or TOKENS_PER_ROW) + own_tokens
     tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
+    if teacher is not None and teacher.path is None and not teacher.parameters:
+        num = round(tokens / row_tokens)
+        calls = {"teacher": Calls(requests=num, prompt_tokens=tokens, response_tokens=num,
+                                  most_response_tokens=num)}  # fmt: skip
     shape = Shape(base.parameters, base.num_layers, base.hidden_size)
     if not shape.parameters:
         if base.path is not None and base.path.exists():
@@ -62,19 +76,24 @@ def plan_tune(
                 f"{base.path}: not a Hugging Face model folder: it has no config.json with "
                 "safetensors weights"
             )
-        return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
+        return Estimate(trained_tokens=tokens, calls=calls, seconds=tokens / TOKENS_PER_S)
     adapter = config.adapter
     trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
     is_small = adapter is not None and adapter.quantize is not None
     flops = tokens * shape.flops_per_token(row_tokens)
+    scoring = teacher.parameters if teacher is not None else 0
+    if own_tokens:  # a read token costs 2 operations a parameter, a written one some times that
+        flops += 2 * tokens * (scoring + WRITTEN * shape.parameters * own_tokens / row_tokens)
     return Estimate(
         trained_tokens=tokens,
+        calls=calls,
         seconds=max(tokens / TOKENS_PER_S, flops / CORE_FLOPS),
         parameters=shape.parameters,
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         flops=flops,
-        state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4),
+        state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4)
+        + 4 * scoring,
     )
 
 
@@ -87,10 +106,13 @@ def tune(
     answers: Mapping[str, Artifact],
     held_out: Mapping[str, Artifact] | None = None,
     reference: Artifact | None = None,
+    teacher: Artifact | Model | None = None,
 ) -> None:
     """Train `base` on the answers and write the result as a Hugging Face folder.
 
-    With `objective`, the answers are preferences, and `reference` has their scores (`score_pairs`).
+    With the objective DPO, the answers are preferences, and `reference` has their scores
+    (`score_pairs`). With a divergence, they are prompts, or answers whose last response is not
+    read; `teacher` is a folder or a served model of the base's tokenizer, by default the base.
 
     Guarantees: the loss is the sum over supervised tokens divided by their number in the global
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
@@ -100,10 +122,11 @@ def tune(
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
+    if isinstance(config.objective, DivergenceConfig) and ranks > 1:
+        raise TrainingError("objective.divergence works in one process; set runtime.gpus = 1")
     renderer = Renderer(*open_tokenizer(base.path, config))
     encoding = encoding_of(renderer, base.path, config)
     rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
-    objective = _objective(config, rows, reference)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
     ctx.count("rows/held_out", len(looked_at))
@@ -114,10 +137,11 @@ def tune(
     steps = _steps(ctx, config, rows, trained)
     optimizer = with_defaults(
         config.optimizer, len(steps), is_adapter=config.adapter is not None,
-        has_pairs=config.objective is not None,
+        has_pairs=isinstance(config.objective, DPOConfig),
     )  # fmt: skip
     precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
     resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
+    objective = _objective(ctx, resolved, rows, reference, teacher or base, renderer)
     job = TrainingJob(
         config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
         state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
@@ -131,7 +155,11 @@ def tune(
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
-    _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]])
+    by = ""
+    if isinstance(config.objective, DivergenceConfig):
+        by = teacher.label if isinstance(teacher, Model) else "a teacher's weights"
+        ctx.count("asked/prompt_tokens", outcome.counts["tokens"])  # the teacher writes nothing
+    _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]], by)
     is_trained = set(np.concatenate(trained).tolist())
     shown = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
     sample = [masked_row(rows.ids_of[row], *rows.row(row), renderer) for row in shown]
@@ -141,31 +169,59 @@ def tune(
 
 
 def _objective(
-    config: TuneConfig, rows: TokenRows, reference: Artifact | None
+    ctx: Context,
+    config: TuneConfig,
+    rows: TokenRows,
+    reference: Artifact | None,
+    teacher: Artifact | Model,
+    renderer: Renderer,
 ) -> Callable[[TokenRows], Objective]:
-    if config.objective is None:
+    how, longest = config.objective, int(rows.lengths.max())
+    if isinstance(how, DivergenceConfig):
+        longest += how.max_new_tokens
+        scorer = (
+            FolderTeacher(teacher.path, config, renderer.tokenizer, ctx.runtime, longest)
+            if isinstance(teacher, Artifact)
+            else ServedTeacher(teacher, renderer.tokenizer, longest)
+        )
+        return partial(
+            Divergence, config=how, teacher=scorer, renderer=renderer, runtime=ctx.runtime,
+            is_half=config.precision == "bfloat16",
+        )  # fmt: skip
+    if how is None:
         if rows.splits.any():
             raise TrainingError("the rows are preferences; set objective, or read their answers")
         return CrossEntropy
     check_pairs(rows)
     if reference is None:
         raise TrainingError("objective needs the input `reference`: scores of the pairs")
-    return partial(DPO, config=config.objective, reference=read_reference(rows, reference))
+    return partial(DPO, config=how, reference=read_reference(rows, reference))
 
 
 def _count_read(
-    ctx: Context, answers: Sequence[Artifact], rows: TokenRows, steps: Sequence[RowNumbers]
+    ctx: Context,
+    answers: Sequence[Artifact],
+    rows: TokenRows,
+    steps: Sequence[RowNumbers],
+    teacher: str,
 ) -> None:
-    """Count the rows that the finished steps read, and who answered them under which licence."""
+    """Count the rows that the finished steps read, and who answered them under which licence.
+
+    Of prompts, the answers are not read; `teacher` scored the student's own.
+    """
     read = np.unique(np.concatenate(steps))
     for artifact, (first, last) in zip(answers, pairwise(rows.inputs), strict=False):
         numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
         ctx.count("rows/read", len(numbers))
+        if teacher:
+            ctx.count(f"{TEACHER}{teacher}", len(numbers))
         start = 0
         source = "chosen_origin" if rows.splits.any() else "model"
         for batch in artifact.batches([source, "licence"]):
             some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
-            for column, prefix in ((source, TEACHER), ("licence", LICENCE)):
+            found = [(source, TEACHER)] if not teacher else []
+            found += [("licence", LICENCE)] if "licence" in batch.schema.names else []
+            for column, prefix in found:
                 for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
                     ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
             start += batch.num_rows
@@ -193,7 +249,11 @@ def _steps(
 ) -> list[RowNumbers]:
     """Return the rows of every global batch."""
     order = np.concatenate(trained)
-    lengths = rows.lengths[order]
+    lengths = rows.lengths
+    if isinstance(config.objective, DivergenceConfig):  # the student's prompt, the longest response
+        own = np.where(rows.splits > 0, rows.splits, lengths)
+        lengths = own + config.objective.max_new_tokens
+    lengths = lengths[order]
     inputs = [0, *np.cumsum([len(some) for some in trained]).tolist()]
     budgets = _budgets(config, lengths, inputs)
     if config.batches == "by_length":
