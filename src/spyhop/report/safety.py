@@ -55,8 +55,8 @@ def safety_sections(
                 made.text(prose("classifier", auc=auc))
             if is_shown:
                 made.text("Texts that may offend are behind the next lines.")
-                for name, some in models.items():
-                    worst = sorted(some, key=lambda score: -score.value)[:NUM_SHOWN]
+                for name, scored in models.items():
+                    worst = sorted(scored, key=lambda score: -score.value)[:NUM_SHOWN]
                     texts = (f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
                     made.details(f"most toxic responses of {name}", "\n".join(texts))
         sections.append(made)
