@@ -10,8 +10,8 @@ setup:
 check: lint types test
 
 lint:
-	$(PY) -m ruff format --check src tests benchmarks docs docs
-	$(PY) -m ruff check src tests benchmarks docs
+	$(PY) -m ruff format --check src tests benchmarks docs/pages.py
+	$(PY) -m ruff check src tests benchmarks docs/pages.py
 
 types:
 	$(PY) -m mypy
@@ -26,5 +26,5 @@ slow:
 	$(PY) -m pytest -m "slow or browser or server or waits"
 
 fix:
-	$(PY) -m ruff format src tests benchmarks docs
-	$(PY) -m ruff check --fix src tests benchmarks docs
+	$(PY) -m ruff format src tests benchmarks docs/pages.py
+	$(PY) -m ruff check --fix src tests benchmarks docs/pages.py

@@ -69,7 +69,7 @@ def polars(folder: Path, out: Path, drawn: int) -> int:
     """Quotas from the counts, then a shuffled number within each task, in the lazy engine."""
     import polars as pl
 
-    from spyhop.collect.quotas import quotas
+    from spyhop.collect.draw import quotas
 
     table = pl.scan_parquet(folder / "*.parquet")
     counts = table.group_by("task").len().sort("task").collect(engine="streaming")
@@ -86,7 +86,7 @@ def datasets(folder: Path, out: Path, drawn: int) -> int:
     import numpy as np
     from datasets import load_dataset
 
-    from spyhop.collect.quotas import quotas
+    from spyhop.collect.draw import quotas
 
     files = sorted(str(path) for path in folder.glob("*.parquet"))
     table = load_dataset("parquet", data_files=files, split="train", cache_dir=str(out / "cache"))

@@ -163,7 +163,7 @@ def _command(name: str, command: Any) -> Iterator[str]:  # noqa: ANN401 (typer h
     yield f"```text\n{name} {usage}{' ' * bool(usage)}[OPTIONS]\n```\n"
     yield (command.help or "").strip() + "\n"
     rows = [row for each in command.params if (row := _parameter(each))]
-    yield "| | | |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+    yield "| option | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
 
 
 def _is_argument(parameter: Any) -> bool:  # noqa: ANN401 (as above)
@@ -242,7 +242,7 @@ def _tables(lines: list[str]) -> Iterator[str]:
         shown = f"[{name}](#{'-'.join(path)})" if kind else f"`{name}`"
         tables[tuple(path[:-1])].append(f"| {shown} | {kind} {value} | {text} |")
         if kind:
-            tables[tuple(path)], about[tuple(path)] = [], f"{kind}. {text}"
+            tables[tuple(path)], about[tuple(path)] = [], f"{kind.capitalize()}. {text}"
     for path_, rows in tables.items():
         if path_:
             title = ".".join(path_)

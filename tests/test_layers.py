@@ -1,11 +1,15 @@
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import spyhop
+from spyhop.lazy import EXTRAS
 
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
-    ["lazy", "schema"],
+    ["schema"],
+    ["lazy"],
     ["processes"],
     ["charts"],
     ["render", "text", "statistics", "settings"],
@@ -74,6 +78,28 @@ def test_no_function_hides_an_import_of_this_package():
         if _imported(node)
     ]
     assert wrong == []
+
+
+def test_no_module_imports_a_library_of_an_extra():
+    """The core is imported without them; they come through `spyhop.lazy`, or within a function."""
+    libraries = {name for names in EXTRAS.values() for name in names} | {"sentencepiece", "spacy"}
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if getattr(node, "module", alias.name).partition(".")[0] in libraries
+    ]
+    assert wrong == []
+
+
+def test_extras_name_the_packages_that_they_bring():
+    known = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
+    brought = {name: " ".join(some) for name, some in known["optional-dependencies"].items()}
+    for extra, libraries in EXTRAS.items():
+        for library in libraries:
+            assert re.search(rf"\b{library.replace('_', '[-_]')}\b", brought[extra]), library
 
 
 def test_modules_are_short():

@@ -1,5 +1,7 @@
 """What README and the examples say, done."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from server import Server
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import RECIPES
 
@@ -55,6 +58,27 @@ def test_the_commands_on_segments_run(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     for said in ("[email]", "done distinct                 1 rows", "1 dropped"):
         assert said in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_on_prompts_run(tmp_path: Path):
+    page = (ROOT / "docs/tutorials/prompts.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    script = "\n".join([f'spyhop() {{ "{sys.executable}" -m spyhop "$@"; }}', *blocks])
+    with Server() as server:
+        (tmp_path / "teacher.toml").write_text(
+            f'model = "teacher"\n[[endpoints]]\nurl = "{server.url}"\nkey_env = "KEY"\n'
+        )
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], env={**os.environ, "KEY": server.key},
+            cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert len(server.billed()) == 5  # one by doctor, four prompts
+    rows = [json.loads(line) for line in (tmp_path / "answers/answers.jsonl").open()]
+    prompts = [json.loads(line) for line in (tmp_path / "prompts.jsonl").open()]
+    assert [row.get("prompt") for row in rows] == [row.get("prompt") for row in prompts]
+    assert (tmp_path / "mine/mine.toml").is_file()
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -60,7 +60,6 @@ def test_variance_is_split_as_it_was_drawn():
     assert found.interaction == pytest.approx(0.09, rel=0.1)
     assert found.items == pytest.approx(0.16, rel=0.5)
     assert found.seeds == pytest.approx(0.04, rel=0.5)
-    assert found.sample_error == pytest.approx((0.25 / y.size) ** 0.5, rel=0.1)
 
 
 def test_the_error_of_one_seed_is_that_of_the_item_means():

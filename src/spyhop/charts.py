@@ -1,19 +1,16 @@
-"""Vega-Lite charts as SVG, drawn in a separate process: the renderer can abort its process.
-
-It does so under an address-space limit, or without free file handles. A page then has no chart.
-"""
+"""Vega-Lite charts as SVG, drawn in a separate process: the renderer can abort its process."""
 
 import os
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from spyhop.lazy import Lazy
-from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+from spyhop.processes import ProcessDied, Service, WorkItem
 
 vl_convert: Any = Lazy("vl_convert")
 DRAW_S = 120.0
 """Longest time that one chart may take."""
+_RENDERER = Service("spyhop.charts:serve")
 _LABELS = {"labelColor": "currentColor", "titleColor": "currentColor"}
 _LINES = dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line, #d9e2e6)")
 THEME = {
@@ -29,19 +26,10 @@ THEME = {
 def draw_svg(chart: dict[str, Any]) -> str | None:
     """Return a Vega-Lite specification as SVG text, or None if the renderer fails here."""
     try:
-        worker = _renderer()
-        worker.send(WorkItem(time_s=DRAW_S))
-        worker.send(chart)
-        svg: str | None = worker.receive()
+        svg: str | None = _RENDERER.ask(WorkItem(time_s=DRAW_S), chart)
     except (ProcessDied, OSError):
-        _renderer.cache_clear()
         return None
     return svg
-
-
-@cache
-def _renderer() -> WorkerProcess:
-    return WorkerProcess("spyhop.charts:serve")
 
 
 def serve(receive: Callable[[], Any], send: Callable[[str | None], None]) -> None:

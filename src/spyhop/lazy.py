@@ -2,11 +2,49 @@
 
     from spyhop.lazy import torch
 
-names PyTorch for types and for code, and imports it when an attribute is asked for.
+names PyTorch for types and for code, and imports it when an attribute is asked for. Libraries of an
+extra may be absent: using one is then an error that names the extra.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from spyhop.schema import NotInstalled
+
+EXTRAS = {
+    "local": ("torch", "transformers", "tokenizers", "safetensors"),
+    "hub": ("fsspec", "huggingface_hub", "s3fs", "datasets"),
+    "lora": ("peft",),
+    "qlora": ("bitsandbytes",),
+    "ray": ("ray",),
+    "tensorboard": ("tensorboard",),
+    "text": ("nltk", "rouge_score", "sacrebleu"),
+    "trafilatura": ("trafilatura",),
+}
+"""Packages that each extra of the package brings."""
+
+
+def missing(user: str, extra: str) -> str:
+    """Return what `user` lacks of an extra, and the remedy; empty if the extra is installed."""
+    absent = [package for package in EXTRAS.get(extra, ()) if find_spec(package) is None]
+    return f"{user} needs {absent[0]}: pip install 'spyhop[{extra}]'" if absent else ""
+
+
+def library(name: str, user: str = "this command") -> Any:  # noqa: ANN401 (a module)
+    """Import a library for `user`.
+
+    Raises:
+        NotInstalled: If it belongs to an extra that is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        package = name.partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), "")
+        if text := missing(user, extra):
+            raise NotInstalled(text) from None
+        raise
 
 
 class Lazy:
@@ -16,7 +54,7 @@ class Lazy:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401 (whatever the library holds)
-        return getattr(import_module(self._name), attribute)
+        return getattr(library(self._name), attribute)
 
 
 if TYPE_CHECKING:

@@ -135,6 +135,44 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+class Service:
+    """A worker that is started by the first request, and by the first one after its death.
+
+    `first` is sent before any other item: imports must not count towards a request's time cap.
+    """
+
+    def __init__(self, serve: str, first: WorkItem | None = None) -> None:
+        self._serve, self._first = serve, first
+        self._worker: WorkerProcess | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, *messages: object) -> Any:  # noqa: ANN401 (whatever the worker sends)
+        """Send messages and return the reply, one caller after another.
+
+        Raises:
+            ProcessDied: If the worker dies, or exceeds the time cap of the item that was sent.
+        """
+        with self._lock:
+            try:
+                if self._worker is None:
+                    self._worker = WorkerProcess(self._serve)
+                    if self._first is not None:
+                        self._worker.send(self._first)
+                        self._worker.receive()
+                for message in messages:
+                    self._worker.send(message)
+                return self._worker.receive()
+            except (ProcessDied, OSError):
+                self._worker = None
+                raise
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+
 AnyWorker = TypeVar("AnyWorker", bound=WorkerProcess)
 
 

@@ -64,7 +64,5 @@ class Runtime(Resources):
 
     def of_step(self, name: str) -> "Runtime":
         """Return the runtime of one step of a recipe."""
-        named = self.steps.get(name)
-        return (
-            self if named is None else self.model_copy(update=named.model_dump(exclude_unset=True))
-        )
+        own = self.steps.get(name, Resources())
+        return self.model_copy(update=own.model_dump(exclude_unset=True))

@@ -8,7 +8,8 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     ├── ArtifactError    the artifact store is damaged, locked or incomplete
     ├── ModelError       a model cannot be opened or called
     │   └── Unfinished   a model stopped replying; replies are kept, rerun to resume
-    └── TrainingError    training cannot start or resume
+    ├── TrainingError    training cannot start or resume
+    └── NotInstalled     a library of an extra is not installed
 """
 
 from typing import Any, Literal, get_args
@@ -73,6 +74,10 @@ class TrainingError(SpyhopError):
     """Training cannot start or resume."""
 
 
+class NotInstalled(SpyhopError):
+    """A library of an extra is not installed."""
+
+
 class Config(BaseModel):
     """Settings of a stage, a model or a recipe. Frozen; unknown fields are refused.
 
@@ -124,10 +129,6 @@ class Row(BaseModel):
     id: str
 
 
-def _is_unset(value: object) -> bool:
-    return value is None
-
-
 class Message(BaseModel):
     """One turn of a conversation."""
 
@@ -135,9 +136,9 @@ class Message(BaseModel):
 
     role: Role
     content: str
-    reasoning: str | None = Field(None, exclude_if=_is_unset)
+    reasoning: str | None = Field(None, exclude_if=lambda value: value is None)
     """The assistant's thought before its content, for chat templates that have a place for it."""
-    is_trained: bool | None = Field(None, exclude_if=_is_unset)
+    is_trained: bool | None = Field(None, exclude_if=lambda value: value is None)
     """False: a response without loss. Rows state it as `weight` or `train`."""
 
 

@@ -150,6 +150,10 @@ class Estimate:
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 
 
+Estimates = Mapping[str, Estimate]
+"""Estimates of several inputs by name."""
+
+
 def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
     """Return the rows of several inputs together, and their mean length where it is known."""
     every = list(estimates)
@@ -241,17 +245,15 @@ class Stage:
     plan: Callable[..., Estimate] | None
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
+    needs: str = ""
+    """Extra of the package that it needs, whatever its inputs are."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
         return _by_name, (self.function.__module__, self.function.__name__)
 
     def key(self, config: Config, inputs: Mapping[str, StageInput]) -> str:
-        """Return the artifact's key: stage, version, config and the inputs' keys in their order.
-
-        The names within a mapping count only where the stage's output shows them, so that
-        renaming a data set never trains again.
-        """
+        """Return the artifact's key: stage, version, config and the inputs' keys in their order."""
         keys = {
             name: [[label, item.key] if label and self.shows_names else item.key
                    for label, item in by_name(value).items()]
@@ -280,17 +282,9 @@ class Stage:
     ) -> Artifact:
         """Return the artifact, made now unless it is there already.
 
-        Args:
-            root: Folder of the store.
-            config: Settings, of the stage's config type.
-            runtime: Where and how fast to run.
-            report: Receives progress.
-            origins: Steps or files that the inputs come from, for the record.
-            force: Make it even if it exists; the old one stays until the new one is finished.
-            inputs: Artifacts, models, and mappings of names to either.
-
-        Raises:
-            SpyhopError: What the stage raises; the next run resumes the work.
+        `origins` are the steps or files that the inputs come from, for the record. With `force` it
+        is made even if it exists; the old one stays until the new one is finished. What the stage
+        raises is raised, and the next run resumes the work.
         """
         self.check(config, inputs)
         key = self.key(config, inputs)
@@ -324,7 +318,18 @@ class Stage:
             stage=self.name,
             version=self.version,
             config=config.model_dump(mode="json"),
-            inputs=_input_records(inputs, origins),
+            inputs={
+                name: [
+                    InputRecord(
+                        name=origins.get(name, {}).get(slot, slot or name),
+                        slot=slot,
+                        key=item.key,
+                        digest=item.digest,
+                    )
+                    for slot, item in by_name(value).items()
+                ]
+                for name, value in inputs.items()
+            },
             rows=num_rows,
             counts=dict(sorted(ctx.counts.items())),
             dropped=dict(sorted(ctx.dropped.items())),
@@ -372,15 +377,16 @@ def stage(
     writes: type[Row] | str,
     plan: Callable[..., Estimate] | None = None,
     shows_names: bool = False,
+    needs: str = "",
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
     Args:
         version: Raise it when the same config and inputs give another output.
         writes: A row type, `TABLES` or `FOLDER`.
-        plan: `plan(config, **inputs: Estimate | Mapping[str, Estimate])`, called before any run.
-        shows_names: Whether the output shows the names in a mapping of inputs. They are then part
-            of the key.
+        plan: `plan(config, **inputs: Estimate | Estimates)`, called before any run.
+        shows_names: Whether the output shows the names in a mapping of inputs; part of the key.
+        needs: Extra of the package that the function needs.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -396,14 +402,14 @@ def stage(
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
             plan=plan,
             shows_names=shows_names,
+            needs=needs,
         )
 
     return wrap
 
 
 def _by_name(module: str, name: str) -> Stage:
-    found = getattr(import_module(module), name)
-    assert isinstance(found, Stage)
+    found: Stage = getattr(import_module(module), name)
     return found
 
 
@@ -436,19 +442,6 @@ def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
             now = Source(folder.path).open(root)
             if now.key != folder.key:
                 raise InputError(f"{folder.path}: it changed while it was read; run again")
-
-
-def _input_records(
-    inputs: Mapping[str, StageInput], origins: Mapping[str, Mapping[str, str]]
-) -> dict[str, list[InputRecord]]:
-    def record(name: str, slot: str, item: Artifact | ModelInput) -> InputRecord:
-        origin = origins.get(name, {}).get(slot, slot or name)
-        return InputRecord(name=origin, slot=slot, key=item.key, digest=item.digest)
-
-    return {
-        name: [record(name, slot, item) for slot, item in by_name(value).items()]
-        for name, value in inputs.items()
-    }
 
 
 @contextmanager

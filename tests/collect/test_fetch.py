@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from spyhop.collect import FetchConfig, T0Config, fetch, read_t0
-from spyhop.schema import InputError, Query, RecipeError
+from spyhop.schema import InputError, NotInstalled, Query
 
 ROW = '{"prompt": "Q?", "completion": "A"}\n'
 
@@ -53,5 +53,5 @@ def test_hub_addresses_are_pinned():
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     config = FetchConfig(address="s3://bucket/x", revision="1")
-    with pytest.raises(RecipeError, match=r"s3fs is not installed; .*spyhop\[hub\]"):
+    with pytest.raises(NotInstalled, match=r"s3://bucket/x needs s3fs: .*spyhop\[hub\]"):
         fetch.run(tmp_path, config)

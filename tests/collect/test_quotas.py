@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from spyhop.collect.quotas import quotas
+from spyhop.collect.draw import quotas
 
 
 def algorithm_1(available: list[int], num_rows: int, random: np.random.Generator) -> list[int]:

@@ -1,5 +1,7 @@
 """Checks and warnings before anything is paid."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from spyhop.models import Local, Sampling
 from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
 from spyhop.models.service import Endpoint, Service
-from spyhop.recipe import Recipe, Source, Use, resolve
-from spyhop.recipe.checks import check_models, check_samples, warnings
+from spyhop.recipe import Recipe, Source, Use, resolve, run
+from spyhop.recipe.checks import check_extras, check_models, check_samples, warnings
 from spyhop.recipe.plan import plan
-from spyhop.schema import ModelError, Pair, Prompt, RecipeError
+from spyhop.runtime import Runtime
+from spyhop.schema import ModelError, NotInstalled, Pair, Prompt, RecipeError
 from spyhop.stage import stage
+from spyhop.store import Artifact
 from spyhop.train import TuneConfig, tune
 
 
@@ -40,6 +44,27 @@ def _recipe(*models: Use, num: int = 1000, **config: Any) -> Recipe:
     for number, use in enumerate(models):
         r.add(f"a{number}", answer, AnswerConfig(**config), prompts=prompts, teacher=use)
     return r
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_a_missing_extra_is_named_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    weights = Use(Local(), folder=Source(tmp_path / "m"))
+    served, local = (resolve(_recipe(use), tmp_path / "out") for use in (_served("m"), weights))
+    for resolved in (served, local):
+        check_extras(resolved)
+    monkeypatch.setitem(sys.modules, library, None)
+    check_extras(served)
+    text = f"step a0 needs {library}: pip install 'spyhop[local]'"
+    with pytest.raises(NotInstalled, match=re.escape(f"nothing was run yet; {text}")):
+        run(local, Runtime())
+    assert text in warnings(plan(local))
+    assert not list((tmp_path / "out").glob("*.*-*"))
+    local.made["a0"] = local.made["prompts"] = Artifact(tmp_path, None)  # finished: not needed
+    check_extras(local)
 
 
 @pytest.mark.parametrize(

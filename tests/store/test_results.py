@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.schema import ArtifactError
-from spyhop.store.results import export_file, export_folder
+from spyhop.store.atomic import export_file, export_folder
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path):

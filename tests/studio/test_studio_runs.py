@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from stores import artifact, client, line, run
 
-from spyhop.studio import runs
-from spyhop.studio.runs import RunState
+from spyhop.studio import pages_runs as runs
+from spyhop.studio.pages_runs import RunState
 
 START = line(time="2026-11-26T10:00:00+00:00", kind="run_started", planned_s={"a": 5, "b": 9})
 

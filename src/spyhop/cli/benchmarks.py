@@ -4,13 +4,13 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import tokenizers
 from rich.table import Table
 
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import places, print_table, say
 from spyhop.evaluate import AnyTask, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.suite import FOLDER, HEADING, YAML, figures, file_of, first_prompt
+from spyhop.lazy import library
 from spyhop.recipes.inputs import check_data
 from spyhop.schema import InputError
 from spyhop.settings import HUB
@@ -59,6 +59,7 @@ def _measure(folder: Path | None) -> tuple[str, Callable[[str], int]]:
     if folder is None:
         return "words", lambda text: len(text.split())
     path = folder / "tokenizer.json" if folder.is_dir() else folder
+    tokenizers = library("tokenizers", "--tokenizer")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)

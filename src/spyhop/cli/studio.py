@@ -4,12 +4,7 @@ from pathlib import Path
 
 from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_PATHS
-from spyhop.schema import InputError
-
-try:
-    from spyhop.studio.app import serve
-except ModuleNotFoundError as error:
-    raise InputError(f"the studio needs {error.name}: pip install 'spyhop[studio]'") from None
+from spyhop.studio.app import serve
 
 
 def studio(

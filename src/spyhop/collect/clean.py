@@ -1,25 +1,21 @@
 """Queries without copies and without evaluation items, before any money is spent on them.
 
-Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
-space; they are copies anywhere in the inputs. Near copies are found within a task only, since one
-article under two tasks asks for two different things, and only where the gold answer is the same: a
-passage with another question at its end shares most of its words, too. For the same reason, what
-all queries of a task begin and end with (a definition, say) is ignored.
+Exact copies have the same text and gold answer, up to Unicode's normal form and white space. Near
+copies are found within a task, and with the same gold answer only: one article under two tasks asks
+for two things. What all queries of a task begin and end with (a definition, say) is ignored.
 """
 
-import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
 
 from spyhop.schema import Config, Item, Query, Row
-from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, number_of
+from spyhop.stage import Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifact, Artifacts, number_of, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.extract import normalise
 from spyhop.text.gold import gold_answer
@@ -52,7 +48,7 @@ class DistinctConfig(Config):
     near: NearConfig = NearConfig()
 
 
-def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Estimate:
+def plan_distinct(config: DistinctConfig, queries: Estimates) -> Estimate:
     """All rows, as if none were a copy."""
     found = sum_estimates(queries.values())
     rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else NEAR_ROWS_PER_S
@@ -60,19 +56,16 @@ def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Es
 
 
 @stage(version=3, writes=Query, plan=plan_distinct)
-def distinct(
-    ctx: Context, config: DistinctConfig, *, queries: Mapping[str, Artifact]
-) -> Iterator[Query]:
+def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
-    Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
-    words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
-    also where near copies stay.
+    Copies are dropped as `exact` or `near`, queries without words as `empty`. Counts:
+    `exact/<collection>` and `near/<collection>`, the latter also where near copies stay.
     """
     exact = _exact(queries) if config.exact_copies == "drop" else {}
     near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}
     names = {place: "" for place, _ in (*exact.values(), *near.values())}
-    for place, row in enumerate(_rows(queries)):
+    for place, row in enumerate(rows_of(queries, Query)):
         if place in names:
             names[place] = row.id
         if not row.query.strip():
@@ -92,8 +85,8 @@ _Stays = dict[int, tuple[int, float]]
 """Position of a copy to that of the row that stays, and their similarity."""
 
 
-def _exact(queries: Mapping[str, Artifact]) -> _Stays:
-    prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
+def _exact(queries: Artifacts) -> _Stays:
+    prints = np.array([number_of(_text(row)) for row in rows_of(queries, Query)], np.uint64)
     _, first, same = np.unique(prints, return_index=True, return_inverse=True)
     kept = first[same]
     copies = np.flatnonzero(kept != np.arange(len(kept)))
@@ -107,29 +100,25 @@ def _text(row: Query) -> str:
     return f"{query}\x1f{gold}"
 
 
-def _near(
-    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: _Stays
-) -> _Stays:
+def _near(ctx: Context, config: NearConfig, queries: Artifacts, exact: _Stays) -> _Stays:
     """Return the near copies among the rows that are no exact ones."""
     frames: dict[tuple[str, str], _Frame] = {}
-    for row in _rows(queries):
+    for row in rows_of(queries, Query):
         name = (row.collection, row.task)
         if name not in frames:
             frames[name] = _Frame(row.query, f"task{len(frames)}to")
         frames[name].narrow(row.query)
-    folder = ctx.state / "near"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir()
     places: list[int] = []
 
     def compared() -> Iterator[str]:
         total = sum(each.num_rows for each in queries.values())
-        for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
+        rows = ctx.track(rows_of(queries, Query), "comparing", total=total)
+        for place, row in enumerate(rows):
             if place not in exact:
                 places.append(place)
                 yield frames[row.collection, row.task].compared(row)
 
-    duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
+    duplicates = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(duplicates.close)
     duplicates.add(compared())
     return {places[each.row]: (places[each.kept], each.similarity) for each in duplicates.find()}
@@ -162,12 +151,8 @@ def _last_space(text: str) -> int:
     return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
 
 
-def _rows(queries: Mapping[str, Artifact]) -> Iterator[Query]:
-    return chain.from_iterable(each.rows(Query) for each in queries.values())
-
-
 def plan_decontaminate(
-    config: ContaminationConfig, queries: Estimate, items: Mapping[str, Estimate]
+    config: ContaminationConfig, queries: Estimate, items: Estimates
 ) -> Estimate:
     """All rows, as if none were contaminated."""
     return replace(sum_estimates([queries]), seconds=queries.rows / SEARCHED_ROWS_PER_S)
@@ -175,9 +160,9 @@ def plan_decontaminate(
 
 @stage(version=2, writes=Query, plan=plan_decontaminate)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Mapping[str, Artifact]
+    ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Artifacts
 ) -> Iterator[Query]:
     """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
-    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    index = ItemIndex(rows_of(items, Item), config)
     rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.query)

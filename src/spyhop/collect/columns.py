@@ -176,14 +176,13 @@ class RecordsConfig(Config):
 def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the rows of every file; some 10^7 of them, for larger tables see `draw`.
 
-    Rows whose query is empty or null are dropped as `no_query`. Counts: `unused/<key>`, the rows
-    with a key that no column names.
+    Rows without a query are dropped as `no_query`. Counts: `unused/<key>`, if no column names it.
     """
     reading = Reading(ctx, config.collection, config.licence)
     keys = config.columns.keys()
     unused = UnusedKeys(ctx, folder.path.name, keys)
-    for path in row_files(folder.path, config.pattern):
-        unused.add_columns(path)
+    files = row_files(folder.path, config.pattern)
+    for path in files:
         for number, (where, row) in enumerate(read_rows(path, keys), 1):
             found = compose(row, config.columns, where)
             unused.add(row)
@@ -200,4 +199,4 @@ def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> It
                 yield query
             else:
                 ctx.drop(query, "no_query")
-    unused.report()
+    unused.report(files)

@@ -3,31 +3,31 @@
 Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 """
 
-from __future__ import annotations
-
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from spyhop.collect.priority import Hashes, priorities
-from spyhop.collect.quotas import Counts, quotas
 from spyhop.collect.table import SourceTable, Stratum, class_names, class_sql, relations
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Query, RecipeError
-from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, arrow_schema, row_id
+from spyhop.stage import TABLES, Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifact, Artifacts, arrow_schema, row_id
 from spyhop.store.rows import PARQUET
 from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
 
+Counts = npt.NDArray[np.int64]
 QUERY = arrow_schema(Query)
 _CANDIDATES = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
 EVERY = np.uint64(2**64 - 1)
@@ -57,7 +57,7 @@ class DrawConfig(Config):
 
 
 def plan_draw(
-    config: DrawConfig, queries: Mapping[str, Estimate], difficulty: Estimate | None = None
+    config: DrawConfig, queries: Estimates, difficulty: Estimate | None = None
 ) -> Estimate:
     """Rows of each task up to the limits, where the files tell the tasks; else all rows."""
     found = sum_estimates(queries.values())
@@ -71,11 +71,7 @@ def plan_draw(
 
 @stage(version=2, writes=TABLES, plan=plan_draw)
 def draw(
-    ctx: Context,
-    config: DrawConfig,
-    *,
-    queries: Mapping[str, Artifact],
-    difficulty: Artifact | None = None,
+    ctx: Context, config: DrawConfig, *, queries: Artifacts, difficulty: Artifact | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Draw rows, in an order that is random too, so that the first n are a sample themselves.
 
@@ -110,15 +106,12 @@ class _Draw:
 
     ctx: Context
     config: DrawConfig
-    base: duckdb.DuckDBPyConnection
+    base: "duckdb.DuckDBPyConnection"
     files: Sequence[tuple[Path, str]]
     """Files, and SQL for their rows as queries."""
 
     def rows(self) -> Iterator[pa.RecordBatch]:
-        """Yield the wanted rows of lowest priority in each cell, in the order of priorities.
-
-        Rows of a table get their ids and their `multiple_choice` flag.
-        """
+        """Yield the wanted rows of lowest priority in each cell, in the order of priorities."""
         found, wanted = self._cells()
         thresholds = _thresholds(found, wanted)
         last_pass, passes = np.zeros_like(wanted), 0
@@ -262,3 +255,43 @@ def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             if num > 1:
                 ids[place] = row_id(name, str(num))
         yield batch.set_column(batch.schema.get_field_index("id"), "id", pa.array(ids))
+
+
+def quotas(available: Sequence[int], num_rows: int, seed: int) -> Counts:
+    """Return how many rows each task gives, as Algorithm 1 would; `available` are those it has.
+
+    The paper's algorithm draws a live task uniformly, then one of its rows without replacement,
+    until there are enough. The rows of a task are a uniform choice apart from all that, so only the
+    *number* of draws from each task is simulated. Every task has a clock that strikes at rate 1 (a
+    Poisson process), and a strike takes a row while there is one: the next strike of a live task is
+    equally likely to come from any of them. The strikes of an interval are drawn at once; halving
+    one spreads its strikes binomially. Each interval has random numbers of its own, hence the same
+    strikes for any `num_rows`: with more rows, no task gives fewer.
+    """
+    rows = np.asarray(available, np.int64)
+    if num_rows >= rows.sum():
+        return rows.copy()
+    taken = np.zeros_like(rows)
+    start, length = 0.0, 1.0
+    strikes = _random(seed, start, length).poisson(length, len(rows))
+    while np.minimum(rows, taken + strikes).sum() < num_rows:
+        taken += strikes
+        start, length = start + length, start + length
+        strikes = _random(seed, start, length).poisson(length, len(rows))
+    while np.minimum(rows, taken).sum() < num_rows:
+        length /= 2
+        first = _random(seed, start, length).binomial(strikes, 0.5)
+        if np.minimum(rows, taken + first).sum() >= num_rows:
+            strikes = first
+        else:
+            taken, strikes = taken + first, strikes - first
+            start += length
+        if strikes.sum() == 1:
+            taken += strikes
+    return np.minimum(rows, taken)
+
+
+def _random(seed: int, start: float, length: float) -> np.random.RandomState:
+    """Return the interval's own generator; RandomState's numbers never change between versions."""
+    digest = hashlib.sha256(f"{seed}/{start!r}/{length!r}".encode()).digest()
+    return np.random.RandomState(np.frombuffer(digest, np.uint32))

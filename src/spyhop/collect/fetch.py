@@ -6,14 +6,13 @@ then take it like any folder. The usual libraries do the work and need the extra
 
 import re
 import shutil
-from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from spyhop.schema import Config, InputError, RecipeError
+from spyhop.lazy import library
+from spyhop.schema import Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import PartWriter
 from spyhop.store.files import matching
@@ -66,11 +65,11 @@ def fetch(ctx: Context, config: FetchConfig) -> None:
 def _copy(ctx: Context, config: FetchConfig) -> None:
     address = config.address.rstrip("/")
     if address.startswith("hf://"):
-        _needed("huggingface_hub")
+        library("huggingface_hub", address)
         address = f"{address}@{config.revision}"
     if address.startswith("s3://"):
-        _needed("s3fs")
-    fsspec = _needed("fsspec")
+        library("s3fs", address)
+    fsspec = library("fsspec", address)
     try:
         files, root = fsspec.core.url_to_fs(address)
         found = sorted(filter(files.isfile, files.glob(f"{root}/{config.pattern}")))
@@ -87,7 +86,7 @@ def _copy(ctx: Context, config: FetchConfig) -> None:
 
 
 def _load(ctx: Context, config: FetchConfig) -> None:
-    datasets = _needed("datasets")
+    datasets = library("datasets", config.address)
     writer: PartWriter | None = None
     try:
         rows = datasets.load_dataset(
@@ -108,12 +107,3 @@ def _load(ctx: Context, config: FetchConfig) -> None:
         raise InputError(f"{config.address}: split {config.split!r} holds no rows")
     writer.close()
     ctx.count("files", len(matching(ctx.out, "*.parquet")))
-
-
-def _needed(name: str) -> Any:  # noqa: ANN401 (a library)
-    try:
-        return import_module(name)
-    except ImportError:
-        raise RecipeError(
-            f"{name} is not installed; `pip install -c constraints.txt 'spyhop[hub]'` adds it"
-        ) from None

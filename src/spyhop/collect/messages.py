@@ -100,7 +100,7 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
             messages=turns,
             target=row.text("target") or found.target,
         )
-    _report(unused, file.path)
+    unused.report(row_files(file.path))
 
 
 def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
@@ -159,7 +159,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             finish_reason=row.text("finish_reason") or ("error" if error else "stop"),
             error=error,
         )
-    _report(unused, file.path)
+    unused.report(row_files(file.path))
 
 
 def plan_preferences(config: MessagesConfig, file: Estimate) -> Estimate:
@@ -202,7 +202,7 @@ def read_preferences(
             reason=row.text("reason"),
             licence=row.text("licence") or row.text("license"),
         )
-    _report(unused, file.path)
+    unused.report(row_files(file.path))
 
 
 def _sides(row: RawRow) -> tuple[Conversation, list[Message]]:
@@ -253,13 +253,7 @@ def _count(
         used = ", ".join(sorted(found.used))
         ctx.notice(f"{row.place}: rows of the shape {found.shape} (keys: {used})")
     ctx.count(f"shape/{found.shape}")
-    unused.add_names(unused_keys(row.values, found.used.union(meta)))
-
-
-def _report(unused: UnusedKeys, path: Path) -> None:
-    for file in row_files(path):
-        unused.add_columns(file)
-    unused.report()
+    unused.rows.update(unused_keys(row.values, found.used.union(meta)))
 
 
 def _read(row: RawRow, config: MessagesConfig) -> Conversation:

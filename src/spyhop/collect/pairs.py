@@ -112,10 +112,9 @@ class Turns(NamedTuple):
 def _oasst(path: Path, language: str) -> Iterator[Turns]:
     """Yield one pair per tree of Open Assistant: the opening message and its reply of rank 0.
 
-    Both forms of the published files are read: one message a line (with `parent_id`), or one tree
-    a line (with `prompt` and nested `replies`). Deleted messages are passed over. A tree in another
-    language, or without a reply of rank 0, is returned with its reason. The openings of a file of
-    messages are held in memory; its order does not matter otherwise.
+    Both forms of the published files are read: one message a line (with `parent_id`; openings are
+    held in memory), or one tree a line (with `prompt` and nested `replies`). Deleted messages are
+    passed over.
     """
     openings: dict[str, tuple[str, str, str]] = {}
     replies: dict[str, tuple[str, str]] = {}
@@ -167,10 +166,7 @@ def _lima(path: Path, language: str) -> Iterator[Turns]:
 
 
 def _dolly(path: Path, language: str) -> Iterator[Turns]:
-    """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`.
-
-    Of a rendered prompt the instruction is the text below its headings.
-    """
+    """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`."""
     for where, row in read_rows(path):
         if "prompt" in row:
             asked = field(row, "prompt", where)
@@ -233,9 +229,6 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     Other columns of a pair (`id`, `tag`, `segment_id`, `rating`, ...) are read if present. Dropped:
     `empty` (either text), `repeated` (the same two texts), and conversations that do not begin with
     the text of a user and that of an assistant (`no_exchange`, `not_text`, `tool_calls`).
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it; or two pairs of one id.
     """
     seen: set[str] = set()
     ids: set[str] = set()
@@ -265,12 +258,10 @@ def _given(
     is_own = isinstance(own, str | int) and str(own).strip()
     known = {name: value for name, value in row.items() if name in Pair.model_fields and value}
     known |= {"id": str(own) if is_own else pair_id(*texts)}
-    given = {"tag": config.tag, "collection": config.collection, "licence": config.licence}
-    instruction, response = texts
+    known |= {"instruction": texts[0], "response": texts[1]}
+    given = config.model_dump(include={"tag", "collection", "licence"})
     try:
-        return Pair.model_validate(
-            {"origin": origin, **given, **known, "instruction": instruction, "response": response}
-        )
+        return Pair.model_validate({"origin": origin, **given, **known})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

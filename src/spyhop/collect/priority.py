@@ -1,13 +1,11 @@
 """A row's place in the draw: 64 bits that its text and the seed decide, the same on any machine.
 
-The rows with the lowest priorities are drawn. Nothing else matters: not the file a row is
-in, its place there, nor how many workers read. Rows with the same text have the same priority.
+The rows with the lowest priorities are drawn; rows with the same text have the same priority.
 
 The texts of a row (without space around them, UTF-8) are put one after the other and filled up
 with zero bytes to whole words of eight, little end first. The hash is the sum of mix(word at i) *
 B^i modulo 2^64; seed, lengths and sum are then mixed in turn by the end of splitmix64. Of a row
-above `LONG` words the sum is the beginning of its SHA-256. Rows are hashed many at once, in less
-than a nanosecond for each byte.
+above `LONG` words the sum is the beginning of its SHA-256.
 """
 
 import hashlib
@@ -24,10 +22,7 @@ _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def priorities(columns: list[pa.Array], seed: int) -> Hashes:
-    """Return the priority of each row, given the columns of text that make it what it is.
-
-    Null is taken for the empty text.
-    """
+    """Return the priority of each row, given its columns of text; null is the empty text."""
     texts = [_bytes(column) for column in columns]
     lengths = [pc.binary_length(text).to_numpy().astype(np.uint64) for text in texts]
     start = np.full(1, seed % 2**64, np.uint64) * np.uint64(BASE) + np.uint64(1)

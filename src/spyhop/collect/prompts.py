@@ -1,19 +1,17 @@
 """Prompts: queries under system messages, nested subsets of prompts, whole prompts as queries.
 
-Which message a query gets depends on its id and the seed only.
-
 Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, compress
+from itertools import compress
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
-from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
-from spyhop.store import Artifact, nested_draw, number_of, row_id
+from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, Estimates, stage
+from spyhop.store import Artifact, Artifacts, nested_draw, number_of, row_id, rows_of
 from spyhop.text.tables import table
 
 
@@ -66,9 +64,7 @@ def orca_shares() -> dict[str, dict[str, float]]:
     return {name: dict(shares) for name, shares in given.items()}
 
 
-def plan_pair(
-    config: PairConfig, queries: Estimate, own: Mapping[str, Estimate] | None = None
-) -> Estimate:
+def plan_pair(config: PairConfig, queries: Estimate, own: Estimates | None = None) -> Estimate:
     """One prompt per query, longer by a system message."""
     if not queries.row_tokens:
         return Estimate(rows=queries.rows)
@@ -78,11 +74,7 @@ def plan_pair(
 
 @stage(version=1, writes=Prompt, plan=plan_pair)
 def pair(
-    ctx: Context,
-    config: PairConfig,
-    *,
-    queries: Artifact,
-    own: Mapping[str, Artifact] | None = None,
+    ctx: Context, config: PairConfig, *, queries: Artifact, own: Artifacts | None = None
 ) -> Iterator[Prompt]:
     """Pair every query with one system message.
 
@@ -91,7 +83,7 @@ def pair(
     only if it has no system message. These prompts are held in memory.
     """
     prompts: dict[str, Prompt] = {}
-    for prompt in chain.from_iterable(each.rows(Prompt) for each in (own or {}).values()):
+    for prompt in rows_of(own, Prompt):
         if prompt.id in prompts:
             raise InputError(
                 f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
@@ -168,10 +160,7 @@ class SubsetConfig(Config):
     ),
 )
 def draw_subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Iterator[Prompt]:
-    """Keep a uniform random subset, in the order of the input.
-
-    A smaller subset is part of a larger one, and the rows' order does not matter.
-    """
+    """Keep a uniform random subset, in the order of the input; it contains any smaller one."""
     is_drawn = nested_draw(prompts, config.num_rows, config.seed)
     rows = ctx.track(prompts.rows(Prompt), "sampling", total=len(is_drawn))
     yield from compress(rows, is_drawn)
@@ -190,7 +179,7 @@ def prompt_queries(
 ) -> Iterator[Query]:
     """Write all turns of each prompt as one text, so that copies and evaluation items are found.
 
-    Ids are those of the prompts: `pair` turns a query that is left into its prompt again.
+    `pair` turns a query that is left into its prompt again, by its id.
     """
     for prompt in ctx.track(prompts.rows(Prompt), "reading", total=prompts.num_rows):
         yield Query(

@@ -29,8 +29,7 @@ class FlanCotConfig(Config):
 def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the questions of TSV files; all of them are taken, as in the Orca paper (Table 3).
 
-    The task is the file's name without `_train`. A question is multiple choice when it lists
-    options. Repeated questions are kept, each with an id of its own.
+    The task is the file's name without `_train`. Repeated questions have ids of their own.
     """
     reading = Reading(ctx, "cot", config.licence)
     for task, origin, question, answer, _ in _cot_rows(folder.path, config.pattern):
@@ -49,10 +48,7 @@ class RationalesConfig(FlanCotConfig):
 def read_rationales(
     ctx: Context, config: RationalesConfig, *, folder: Artifact
 ) -> Iterator[Recorded]:
-    """Read the human rationales as recorded answers: the reasons first, then the answer.
-
-    Rationales of others are those half a file away; a file of one question has none.
-    """
+    """Read the human rationales as recorded answers: the reasons first, then the answer."""
     for _, group in groupby(_cot_rows(folder.path, config.pattern), key=lambda row: row[0]):
         rows = list(group)
         shift = len(rows) // 2 if config.of_others else 0
@@ -115,8 +111,7 @@ def read_natural_instructions(
 ) -> Iterator[Query]:
     """Read the instances of a file per task: definition and input, without the examples.
 
-    The first of several right outputs is the target. The template is the task's category. Licences
-    are the file's own.
+    The first of several right outputs is the target. The template is the task's category.
     """
     reading = Reading(ctx, "niv2")
     for path in matching(folder.path, config.pattern):
@@ -176,8 +171,7 @@ class T0Config(Config):
 def read_t0(ctx: Context, config: T0Config, *, folder: Artifact) -> Iterator[Query]:
     """Read prompts and completions; task and template are the file's name, as in FLAN-v2's T0.
 
-    A template whose file holds no line is counted under `empty_files`. Rows without a prompt
-    are dropped as `no_query`.
+    Counts: `empty_files`. Rows without a prompt are dropped as `no_query`.
     """
     reading = Reading(ctx, "t0", config.licence)
     for path in matching(folder.path, config.pattern):

@@ -27,26 +27,19 @@ class UnusedKeys:
 
     def __init__(self, ctx: Context, source: str, known: Collection[str]) -> None:
         self._ctx, self._source, self._known = ctx, source, frozenset(known)
-        self._rows: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+        """Rows that have a key, by the key."""
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count the unknown keys of a row that have a value."""
-        self._rows.update(key for key in row.keys() - self._known if row[key] is not None)
+        self.rows.update(key for key in row.keys() - self._known if row[key] is not None)
 
-    def add_names(self, names: Iterable[str]) -> None:
-        """Count keys that were found in one row."""
-        self._rows.update(names)
-
-    def add_columns(self, path: Path) -> None:
-        """Count the other columns of a Parquet file, which are not read."""
-        if kind_of(path) == PARQUET:
-            head = parquet_head(path)
+    def report(self, files: Iterable[Path] = ()) -> None:
+        """Write the counts, with the columns of Parquet files that are not read; log one line."""
+        for head in (parquet_head(path) for path in files if kind_of(path) == PARQUET):
             others = set(head.schema.to_arrow_schema().names) - self._known
-            self._rows.update(dict.fromkeys(others, head.num_rows))
-
-    def report(self) -> None:
-        """Write the counts, and one line for people."""
-        common = sorted(self._rows.items(), key=lambda each: (-each[1], each[0]))[:MAX_UNUSED]
+            self.rows.update(dict.fromkeys(others, head.num_rows))
+        common = sorted(self.rows.items(), key=lambda each: (-each[1], each[0]))[:MAX_UNUSED]
         for key, num in common:
             self._ctx.count(f"unused/{key}", num)
         if common:
@@ -57,8 +50,7 @@ class UnusedKeys:
 class Reading:
     """Turns texts of one collection into queries.
 
-    A row's id depends on its text alone, so that adding rows changes no other row. The n-th
-    repetition of a row within its task has n counted in; tasks come one after the other.
+    A row's id depends on its text, and for repetitions within its task on their number.
     """
 
     def __init__(self, ctx: Context, collection: str, licence: str = "") -> None:

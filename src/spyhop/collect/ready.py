@@ -1,8 +1,4 @@
-"""Ready answers: data one already has becomes training rows, and costs nothing.
-
-Rows of any shape (OpenOrca and SlimOrca as published, preferences, chats), and the outputs of
-OpenAI's batch interface beside the requests that they answer.
-"""
+"""Ready answers: rows of any shape, and outputs of OpenAI's batch interface with their requests."""
 
 import json
 from collections.abc import Iterator
@@ -45,14 +41,12 @@ class ReadyConfig(Config):
 def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
-    A system message's id is the beginning of its text's hash, or `empty`. A prompt that is
-    answered twice is kept once; the other row is dropped as `repeated`. Rows with tool calls are
-    dropped as `tool_calls`. Counts: `unused/<key>`, the rows with a key that has no meaning here.
+    A prompt that is answered again is dropped as `repeated`, a row with tool calls as `tool_calls`.
+    Counts: `unused/<key>`, the rows with a key that has no meaning here.
     """
-    unused = UnusedKeys(ctx, folder.path.name, META)
     read = _openai_batch if config.shape == "openai_batch" else _rows
     seen: set[str] = set()
-    for row in read(ctx, folder.path, config, unused):
+    for row in read(ctx, folder.path, config):
         if row.id in seen:
             ctx.drop(row, "repeated")
             continue
@@ -61,13 +55,13 @@ def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iter
         ctx.count(f"system_message/{row.system_id}")
         ctx.count(f"ending/{row.ending}")
         yield row
-    unused.report()
 
 
-def _rows(ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys) -> Iterator[Answer]:
+def _rows(ctx: Context, folder: Path, config: ReadyConfig) -> Iterator[Answer]:
+    unused = UnusedKeys(ctx, folder.name, META)
     shape = None if config.shape == "openai_batch" else config.shape
-    for path in row_files(folder, config.pattern):
-        unused.add_columns(path)
+    files = row_files(folder, config.pattern)
+    for path in files:
         for number, (where, row) in enumerate(read_rows(path, META), 1):
             try:
                 found = conversation(row, where, shape)
@@ -89,11 +83,10 @@ def _rows(ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys) -
                 model=str(row.get("model") or config.model),
                 licence=str(row.get("licence") or row.get("license") or config.licence),
             )
+    unused.report(files)
 
 
-def _openai_batch(
-    ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys
-) -> Iterator[Answer]:
+def _openai_batch(ctx: Context, folder: Path, config: ReadyConfig) -> Iterator[Answer]:
     if folder.is_file():
         raise InputError(f"{folder}: a folder is needed, with requests beside the outputs")
     asked: dict[str, list[Message]] = {}

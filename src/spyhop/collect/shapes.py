@@ -108,26 +108,19 @@ def conversation(
 ) -> Conversation:
     """Return a row of that shape, or of the one that its keys show, as a conversation.
 
-    Raises:
-        ToolCalls: If a turn calls a tool, or is one's output.
-        InputError: If a value is not what the shape needs, showing the value.
+    A turn that calls a tool, or is one's output, raises `ToolCalls`; a bad value an `InputError`.
     """
     shape = shape or shape_of(row, where, needs_response)
     reader = _Reader(row, where)
-    target = ""
     if shape in TEXT_SHAPES:
         turns, has_response, target = reader.texts(shape)
     else:
-        turns, has_response = reader.listed(shape), shape == "preference"
+        turns, has_response, target = reader.listed(shape), shape == "preference", ""
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
 
 
 def rejected_turns(row: Mapping[str, Any], where: str) -> list[Message]:
-    """Return a row of the shape `preference` with its rejected response.
-
-    Raises:
-        InputError: If the row has another shape, or the response is not text.
-    """
+    """Return a row of the shape `preference` with its rejected response."""
     if shape_of(row, where, needs_response=True) != "preference":
         keys = ", ".join(row)
         raise InputError(f"{where}: no preference: it needs chosen and rejected; it has {keys:.80}")
@@ -139,8 +132,8 @@ def first_exchange(
 ) -> tuple[str, str, str]:
     """Return the first instruction and response of a row, without a system message.
 
-    The third text is the reason why there is no such pair, or empty: `no_exchange` if the row does
-    not begin with a user and an assistant, `not_text`, or `tool_calls`.
+    The third text is the reason why there is no such pair, or empty: `no_exchange`, `not_text` or
+    `tool_calls`.
     """
     try:
         turns = conversation(row, where, shape, needs_response=True).turns

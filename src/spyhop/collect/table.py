@@ -47,10 +47,7 @@ def relations(folders: Sequence[Artifact], table: SourceTable | None) -> Iterato
     """Yield each file, and SQL that gives its rows the columns of a query and `is_in`.
 
     Rows of a `SourceTable` have no id yet, and no `multiple_choice` flag; those with `is_in` false
-    are to be passed over.
-
-    Raises:
-        InputError: If a file is broken, or lacks a column.
+    are to be passed over. A file that is broken or lacks a column is an `InputError`.
     """
     for folder in folders:
         if table is None:

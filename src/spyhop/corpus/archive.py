@@ -1,9 +1,4 @@
-"""WARC archives, record by record.
-
-A damaged record or file becomes a page with a reason; nothing raises.
-"""
-
-from __future__ import annotations
+"""WARC archives, record by record; a damaged record or file becomes a page with a reason."""
 
 import io
 import re
@@ -48,10 +43,7 @@ class ArchivePage:
 
 
 def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
-    """Yield the pages of a WARC, WARC.gz or WET file.
-
-    A payload is read up to the byte after `max_bytes`, so that the cap on pages refuses it.
-    """
+    """Yield the pages of a WARC, WARC.gz or WET file, each up to the byte after `max_bytes`."""
     num_records = 0
     kinds = fastwarc.WarcRecordType
     wanted = kinds.response | kinds.resource | kinds.conversion
@@ -71,11 +63,11 @@ def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
         yield ArchivePage("", name, reason="broken_archive")
 
 
-def _url(record: fastwarc.WarcRecord) -> str:
+def _url(record: "fastwarc.WarcRecord") -> str:
     return (record.headers.get("WARC-Target-URI") or "").strip("<> ")
 
 
-def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> ArchivePage:
+def _record_page(record: "fastwarc.WarcRecord", origin: str, max_bytes: int) -> ArchivePage:
     url = _url(record)
     kind = record.headers.get("Content-Type") or ""
     is_converted = bool(record.record_type & fastwarc.WarcRecordType.conversion)
@@ -106,11 +98,8 @@ def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> Ar
 def decoded(data: bytes, encodings: list[str], max_bytes: int) -> bytes:
     """Undo the encodings of a payload, the last applied first.
 
-    An encoding that the payload does not have, since a crawler or a proxy has undone it, is passed
-    over if the payload is a page as it is.
-
-    Raises:
-        ValueError: If the payload is no page with its encodings undone, nor without.
+    An encoding that a crawler or a proxy has undone already is passed over; a payload that is no
+    page either way is a `ValueError`.
     """
     for name in reversed(encodings):
         try:

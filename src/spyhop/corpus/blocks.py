@@ -58,16 +58,15 @@ class Trees:
 
     def probabilities(self, rows: Matrix) -> Vector:
         """Return a probability for each row, some rows at a time."""
-        starts = range(0, len(rows), BATCH_ROWS)
-        log_odds = [self._log_odds(rows[at : at + BATCH_ROWS]) for at in starts]
+        log_odds = []
+        for at in range(0, len(rows), BATCH_ROWS):
+            some = rows[at : at + BATCH_ROWS]
+            fails = some.T[self.places] > self.bounds[:, None]
+            masks = np.where(fails, self.masks[:, None], ALL_LEAVES)
+            masks = masks.reshape(len(self.values), -1, len(some))
+            leaves = _LOWEST_BIT[np.bitwise_and.reduce(masks, axis=1)]
+            log_odds.append(np.take_along_axis(self.values, leaves, axis=1).sum(0))
         return np.asarray(1 / (1 + np.exp(-np.concatenate(log_odds))))
-
-    def _log_odds(self, rows: Matrix) -> Vector:
-        fails = rows.T[self.places] > self.bounds[:, None]
-        masks = np.where(fails, self.masks[:, None], ALL_LEAVES)
-        masks = masks.reshape(len(self.values), -1, len(rows))
-        leaves = _LOWEST_BIT[np.bitwise_and.reduce(masks, axis=1)]
-        return np.asarray(np.take_along_axis(self.values, leaves, axis=1).sum(0))
 
 
 BATCH_ROWS = 256
@@ -108,11 +107,7 @@ def main_blocks(scan: Scan) -> list[Block]:
 def chosen(
     scan: Scan, chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
-    """Return the likely blocks, what follows them as their part, and what lies between them.
-
-    A list, a table, code or a further post in a list follows; blocks of nothing but links may come
-    first.
-    """
+    """Return the likely blocks, what follows them as their part, and what lies between them."""
     kept: list[bool] = []
     last: Block | None = None
     for block, chance in zip(scan.blocks, chances, strict=True):
@@ -141,10 +136,7 @@ def _filled(scan: Scan, kept: Sequence[bool]) -> list[bool]:
 
 
 def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
-    """Drop comments and requests (for consent, an address) beside a text; headings of nothing.
-
-    A heading right above kept text is kept.
-    """
+    """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
     own = sum(
         len(block.text) - 2 * block.num_linked
         for block, is_kept in zip(blocks, kept, strict=True)

@@ -1,7 +1,5 @@
 """Bytes of a page to text, by byte order mark, declared encoding and evidence."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 

@@ -12,7 +12,8 @@ from spyhop.corpus.blocks import main_blocks
 from spyhop.corpus.charset import decode
 from spyhop.corpus.formulas import with_formulas
 from spyhop.corpus.scan import Block, Refused, scan
-from spyhop.schema import Config, InputError
+from spyhop.lazy import library
+from spyhop.schema import Config
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
@@ -48,9 +49,7 @@ class Extracted(NamedTuple):
 def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     """Return the main text of an HTML page. Nothing of it is executed or fetched.
 
-    Raises:
-        Refused: If the page is above a cap (`too_many_bytes`, `too_many_nodes`, `too_deep`), or
-            holds no HTML (`not_html`).
+    A page above a cap or without HTML is `Refused`.
     """
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
@@ -99,10 +98,7 @@ def text_blocks(text: str) -> list[Block]:
 
 
 def converted(text: str) -> Extracted:
-    """Return the title and the prose of a page that a crawler wrote out, one line for each block.
-
-    Lines without the end of a sentence are menus, captions and headings; links are not marked.
-    """
+    """Return the title and the sentences of a page that a crawler wrote out, one line a block."""
     first, _, rest = _CONTROL.sub("", text).strip().partition("\n")
     lines = (" ".join(line.split()) for line in rest.splitlines())
     kept = [line for line in lines if len(line) >= MIN_LINE_CHARS and line.endswith(_ENDS)]
@@ -110,10 +106,6 @@ def converted(text: str) -> Extracted:
 
 
 def _trafilatura(html: str) -> list[Block]:
-    try:
-        import trafilatura
-    except ImportError:
-        remedy = "pip install 'spyhop[trafilatura]'"
-        raise InputError(f"extractor = 'trafilatura' needs it: {remedy}") from None
+    trafilatura = library("trafilatura", "extractor = 'trafilatura'")
     text = trafilatura.extract(html, output_format="markdown", include_comments=False)
     return text_blocks(text or "")

@@ -53,9 +53,11 @@ def _context(
     ones = np.ones(num)
     own_value = np.bincount(place, value, len(scan.parents))
     ends = _ends(scan.parents)
-    total, links, counts, values, proses = (
-        _added_up(ends, place, each) for each in (chars, linked, ones, value, prose)
+    sums = (  # containers are numbered in a row, so that a difference adds up those inside
+        np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
+        for each in (chars, linked, ones, value, prose)
     )
+    total, links, counts, values, proses = (each[ends] - each[:-1] for each in sums)
     best = len(values) - 1 - int(np.argmax(values[::-1]))
     around, beside, in_best, near, twins = _containers(scan, counts.tolist(), best)
     up = around[place]
@@ -128,21 +130,14 @@ def _ends(parents: list[int]) -> Vector:
     return np.array(ends)
 
 
-def _added_up(ends: Vector, place: Vector, each: Vector) -> Vector:
-    """Return what each container and those inside it hold: they are numbered in a row."""
-    sums = np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
-    return np.asarray(sums[ends] - sums[:-1])
-
-
 def _containers(
     scan: Scan, counts: list[float], best: int
 ) -> tuple[Vector, Vector, Vector, Vector, Vector]:
     """Describe each container.
 
-    Returns:
-        The innermost one around it with several blocks; the outermost one around it that says it is
-        beside the text; whether it is in the best one; marks of the three innermost; and how many
-        of its kind are side by side, with their mean number of blocks.
+    Returns the innermost one around it with several blocks; the outermost one around it that is
+    beside the text; whether it is in the best one; marks of the three innermost; and how many of
+    its kind are side by side, with their mean number of blocks.
     """
     parents, own, names = scan.parents, scan.own, scan.names
     num = len(parents)

@@ -79,12 +79,11 @@ def _element(match: re.Match[str]) -> str:
 
 def with_formulas(html: str) -> str:
     """Return the page with MathML, MathJax scripts and pictures of formulas as text."""
-    has_math = "math" in html
-    if has_math and "<math" in html:
+    if "<math" in html:
         html = _MATHML.sub(_written_mathml, html)
-    if has_math and "math/" in html:
+    if "math/" in html:
         html = _MATHJAX.sub(lambda script: f" {escape(script.group(1), quote=False)} ", html)
-    if has_math or "latex" in html:
+    if "math" in html or "latex" in html:
         html = _PICTURE.sub(_written_picture, html)
     return html
 

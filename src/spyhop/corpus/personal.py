@@ -68,8 +68,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
 def redact(text: str) -> tuple[str, Counter[str]]:
     """Replace personal data by names of its kind in brackets, and count it by kind.
 
-    Numbers are held to their rules (check digits, ranges, lengths), so that measurements, versions
-    and book numbers stay. Every pattern is bounded: the cost is linear.
+    Numbers must obey their rules (check digits, ranges, lengths). The cost is linear.
     """
     found: Counter[str] = Counter()
     for kind, pattern, is_one in _KINDS:

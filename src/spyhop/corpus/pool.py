@@ -18,6 +18,7 @@ from typing import Any
 from spyhop.corpus.read import Part
 from spyhop.corpus.work import SegmentConfig
 from spyhop.corpus.worker import PartItem, WorkItemUpdate, is_done
+from spyhop.lazy import library
 from spyhop.processes import ProcessDied, WorkerProcess, ready
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store import atomic_write
@@ -57,11 +58,7 @@ class Pool:
         self._deaths: Counter[tuple[int, str, int]] = Counter()
 
     def run(self) -> Iterator[int]:
-        """Yield the number of each part as it is finished, in any order.
-
-        Raises:
-            ArtifactError: If workers die again and again without working on any page.
-        """
+        """Yield the number of each part as it is finished, in any order."""
         try:
             self._workers = [_PartWorker() for _ in range(self._num_workers)]
             while self._waiting or any(worker.item for worker in self._workers):
@@ -148,10 +145,7 @@ def run_on_ray(
     The inputs must lie under the same paths on every node. `ray://host:port` goes through a Ray
     client server, `ray:host:port` straight to a cluster that this machine is part of.
     """
-    try:
-        import ray
-    except ImportError:
-        raise InputError(f"--on {address} needs Ray: pip install 'spyhop[ray]'") from None
+    ray = library("ray", f"--on {address}")
     try:
         _connect(address)
         task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(part_on_node)

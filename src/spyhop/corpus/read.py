@@ -1,7 +1,6 @@
 """Read pages from archives, HTML and text files, JSON lines and Parquet tables.
 
-Inputs are split into parts, which are processed independently; the same inputs give the same parts,
-and a part gives the same pages in the same order.
+Inputs are split into parts; the same inputs give the same parts, and the same pages in them.
 """
 
 import gzip

@@ -12,11 +12,12 @@ from html import unescape
 from typing import Literal
 
 from spyhop.corpus.formulas import written_script
-from spyhop.corpus.lines import BREAK, code_of, is_gutter, lines_of, num_shown
-from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_small_tags
+from spyhop.corpus.tags import BESIDE, CAPITAL_TAG, MARKS, RAW, TAG, UNREAD, marks_of
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
+BREAK = "\x1e"
+"""Stands for a line break until a block ends."""
 NO_LINK = 1 << 60
 MAX_BLANK_PIECES = 16
 """Pieces of text searched for the beginning of a line of code."""
@@ -62,16 +63,11 @@ class _CapitalTags(Exception):
 
 
 def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
-    """Walk HTML as it was sent.
-
-    Raises:
-        Refused: If it has more elements than a cap allows, at once (`too_many_nodes`) or inside
-            each other (`too_deep`).
-    """
+    """Walk HTML as it was sent; above a cap it is `Refused`: `too_many_nodes` or `too_deep`."""
     try:
         return _scan(html, max_nodes, max_depth)
     except _CapitalTags:
-        return _scan(with_small_tags(html), max_nodes, max_depth)
+        return _scan(CAPITAL_TAG.sub(lambda tag: tag[0].lower(), html), max_nodes, max_depth)
 
 
 def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
@@ -97,7 +93,7 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
         if text and (held or not text.isspace()):
             held.append(text)
             if is_linked:
-                walk.num_linked += num_shown(text)
+                walk.num_linked += len(" ".join((unescape(text) if "&" in text else text).split()))
     walk.end()
     return walk.found
 
@@ -358,7 +354,10 @@ class _Walk:
         """Write a table of data as Markdown; one that lays out a page stays as it is."""
         table, blocks = self._tables.pop(), self.found.blocks
         inside = blocks[table.begin :]
-        if _is_data(table, inside):
+        is_grid = len(table.rows) > 1 and max(map(len, table.rows)) > 1 and bool(inside)
+        is_grid = is_grid and all(stop - start < 2 for row in table.rows for start, stop in row)
+        texts = (b.text for b in inside if b.kind in ("text", "heading"))
+        if is_grid and sum(len(text) <= MAX_CELL_CHARS for text in texts) == len(inside):
             cells = [[blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row]
             text = _markdown(cells)
             del blocks[table.begin :]
@@ -382,11 +381,12 @@ class _Walk:
         kind: Kind = "text"
         level = 0
         if self._is_code:
-            kind, text = "code", code_of(raw)
-            if is_gutter(text):
+            raw = raw.replace("\r\n", "\n").replace("\r", "\n").replace(BREAK, "\n")
+            kind, text = "code", raw.strip("\n")
+            if _is_gutter(text):
                 return
         elif BREAK in raw:
-            text = lines_of(raw)
+            text = "\n".join(filter(None, (" ".join(line.split()) for line in raw.split(BREAK))))
         else:
             text = " ".join(raw.split())
         if self._heading and kind == "text":
@@ -461,14 +461,13 @@ def _learn(tag: str) -> tuple[_Step | None, str, int]:
     return found
 
 
-def _is_data(table: _HtmlTable, inside: list[Block]) -> bool:
-    is_grid = len(table.rows) > 1 and max(map(len, table.rows)) > 1 and bool(inside)
-    has_cells = all(stop - start < 2 for row in table.rows for start, stop in row)
-    return (
-        is_grid
-        and has_cells
-        and all(b.kind in ("text", "heading") and len(b.text) <= MAX_CELL_CHARS for b in inside)
-    )
+def _is_gutter(text: str) -> bool:
+    """Return whether text is the numbers of some lines."""
+    lines = text.split() if text[:1].isdecimal() and "\n" in text else []
+    if not all(line.isdecimal() and len(line) < 7 for line in lines):
+        return False
+    numbers = list(map(int, lines))
+    return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -68,10 +68,9 @@ def size_of(text: str) -> float:
 def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Section]:
     """Yield the sections of a page in order, each as large as the cap allows.
 
-    A section that is too long is cut at its highest headings, into the text before the first of
-    them and one section for each. One without headings is cut between paragraphs into parts of
-    like length, a paragraph above the cap between sentences; code or a table above it is
-    `too_long`. Sections never overlap, and `text` is the page's text from `start` to `end`.
+    A section that is too long is cut at its highest headings. One without headings is cut between
+    paragraphs into parts of like length, a paragraph above the cap between sentences; code or a
+    table above it is `too_long`. Sections never overlap.
     """
     text, places = render(blocks)
     waiting: list[tuple[int, int, tuple[str, ...]]] = [(0, len(blocks), (title,) if title else ())]

@@ -1,8 +1,7 @@
 """The stages: segment pages, drop duplicates, drop contaminated segments, draw some."""
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, compress
 from time import monotonic
 
@@ -13,8 +12,8 @@ from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import Config, InputError, Item, Segment
-from spyhop.stage import Context, Estimate, Progress, stage
-from spyhop.store import Artifact, nested_draw
+from spyhop.stage import Context, Estimate, Estimates, Progress, stage
+from spyhop.store import Artifact, Artifacts, nested_draw, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
@@ -26,11 +25,9 @@ SEGMENT_BYTES = 35_000
 """HTML that a segment takes, on the how-to pages of the benchmark."""
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
-MEMORY_MB = 1024
-"""Memory of DuckDB, beyond which it spills to disk."""
 
 
-def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Estimates) -> Estimate:
     """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
@@ -45,14 +42,11 @@ class Repeat(Segment):
 
 
 @stage(version=5, writes=Segment, plan=plan_segments)
-def segment(
-    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
-) -> Iterator[Segment]:
+def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
-    Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
-    of a run that was stopped are not made again; rows are in the order of the inputs,
-    whichever process made them.
+    Pages and sections that give no segment are dropped with their reason. Finished chunks of a run
+    that was stopped are not made again; rows are in the order of the inputs.
 
     Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
     """
@@ -72,16 +66,11 @@ def segment(
             next_number += 1
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
-    ctx.notice(_summary(ctx))
-
-
-def _summary(ctx: Context) -> str:
-    """Say how many pages were read, and why the others were not."""
     lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
     total, num_lost = ctx.counts["pages"], sum(lost.values())
     reasons = ", ".join(f"{name} {n:,}" for name, n in Counter(lost).most_common())
     shown = f" ({reasons})" if reasons else ""
-    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}"
+    ctx.notice(f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}")
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
@@ -108,10 +97,7 @@ def plan_kept(config: Config, segments: Estimate, **_: object) -> Estimate:
 @stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
     """Keep the first of segments that repeat each other, exactly or nearly."""
-    folder = ctx.state / "near"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    found = Duplicates(folder, config, memory_mb=MEMORY_MB, threads=ctx.runtime.threads)
+    found = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(found.close)
     rows = ctx.track(segments.rows(Segment), "hashing", total=segments.num_rows)
     found.add(row.text for row in rows)
@@ -122,17 +108,17 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         if repeat is None or repeat.row != place:
             yield row
             continue
-        more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
-        ctx.drop(Repeat(**row.model_dump(), **more), f"{repeat.kind}_duplicate")
+        dropped = Repeat(**row.model_dump(), kept_row=repeat.kept, similarity=repeat.similarity)
+        ctx.drop(dropped, f"{repeat.kind}_duplicate")
         repeat = next(repeats, None)
 
 
 @stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Artifacts
 ) -> Iterator[Segment]:
     """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
-    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    index = ItemIndex(rows_of(items, Item), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.text)
 

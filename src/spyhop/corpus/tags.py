@@ -29,7 +29,7 @@ TAG = re.compile(
     + r"|[!?/][^<>]*+>)"
 )
 """A tag is caught, of links and the like the name only; comments and unread elements are not."""
-_CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
+CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
 _WORDS: dict[str, str] = table("corpus/marks.toml")
 _ELEMENTS = (
     "li header figure figcaption td aside nav footer article main form blockquote dl p section "
@@ -51,11 +51,6 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(
     r'(?:^|\s)hidden(?:=|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
 )
-
-
-def with_small_tags(html: str) -> str:
-    """Return the page with the names of its tags in small letters."""
-    return _CAPITAL_TAG.sub(lambda tag: tag.group().lower(), html)
 
 
 def marks_of(name: str, tag: str) -> int:

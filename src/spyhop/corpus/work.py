@@ -1,7 +1,5 @@
 """Work on one page: extract, cut, redact, filter. The same function runs on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -76,7 +74,13 @@ def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
         yield refused(page, reason)
         return
     try:
-        found = _extracted(page, config)
+        if page.is_html:
+            found = extract(page.data, page.charset, config.extract)
+        elif len(page.data) > config.extract.max_bytes:
+            raise Refused("too_many_bytes")
+        else:
+            text = decode(page.data, page.charset)
+            found = converted(text) if page.is_converted else Extracted("", text_blocks(text))
     except Refused as error:
         yield refused(page, str(error))
         return
@@ -92,15 +96,6 @@ def refused(page: ArchivePage, reason: str) -> Outcome:
     """Return the outcome of a page that is given up whole."""
     row = RefusedPage(id=row_id(page.url, page.origin), url=page.url, origin=page.origin)
     return Outcome(row, PAGE + reason)
-
-
-def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
-    if page.is_html:
-        return extract(page.data, page.charset, config.extract)
-    if len(page.data) > config.extract.max_bytes:
-        raise Refused("too_many_bytes")
-    text = decode(page.data, page.charset)
-    return converted(text) if page.is_converted else Extracted("", text_blocks(text))
 
 
 def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
@@ -135,10 +130,7 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
 
 
 def language_of(text: str, wanted: Sequence[str] = ()) -> str:
-    """Return the code of a text's language: by its script where that decides, else by profile.
-
-    A wanted language wins where its profile is about as near as the nearest.
-    """
+    """Return a text's language: by its script, else a wanted near profile, else the nearest one."""
     for code, script in _SCRIPTS.items():
         if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
             return code

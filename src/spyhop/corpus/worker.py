@@ -1,7 +1,6 @@
 """The work of a process on the parts of a corpus; it may be killed at any moment.
 
-Results are written in chunks of `CHUNK_PAGES` pages, each aside and renamed, so that a kill loses
-at most one unfinished chunk.
+Results are written in chunks of `CHUNK_PAGES` pages, of which a kill loses at most one.
 """
 
 import sys

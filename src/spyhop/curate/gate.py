@@ -6,7 +6,7 @@ its model got worse; the gate fails on such ratings.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from pydantic import Field
 
@@ -83,13 +83,9 @@ def gate(
     `agreement` compares the score that the judge wrote with the one expected from its
     log-probabilities: a judge whose probabilities contradict its text repeats itself perfectly.
 
-    With labels (`Label` rows), findings are `precision` of the selected pairs, which must be above
-    the share of good pairs among all labelled ones (else selecting has no effect; untested if all
-    are good), `recall`, and
-    `label_kappa` if labels have scores (passed if undefined: all scores are the same).
-
-    A failed check raises nothing here, so that its findings can be read; `keep` raises. Ratings by
-    likelihood do not vary, so `repeatability` passes without a value.
+    With labels, findings are `precision` of the selected pairs, which must be above the share of
+    good pairs among all labelled ones (untested if all are good), `recall`, and `label_kappa` if
+    labels have scores. A failed check raises nothing here; `keep` raises.
 
     Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
     """
@@ -143,10 +139,6 @@ def label_findings(
 ) -> Iterator[Finding]:
     """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
 
-    Args:
-        rows: A human label and the judge's score of each pair.
-        config: Limits.
-
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """
     selected = [label for label, score in rows if (score or 0) >= config.selected_from]
@@ -196,10 +188,7 @@ def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
     if counts.num_repeated > num:
         text += f" ({counts.num_repeated - num:,} more lack one of the two scores)"
     if not is_enough:
-        text += (
-            "; rate more pairs twice (num_repeated of the rating), or lower gate.min_repeated (0 "
-            "needs no second ratings)"
-        )
+        text += f"; rate more pairs twice (num_repeated of the rating), or lower {LOWER}"
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
 
 
@@ -233,17 +222,8 @@ def _kappa(pairs: Sequence[tuple[float, float]]) -> tuple[Interval | None, str]:
 def _finding(
     name: str, found: Interval | None, limit: float | None, num: int, passed: bool, text: str
 ) -> Finding:
-    value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
-    return Finding(
-        id=name,
-        value=value,
-        low=low,
-        high=high,
-        limit=limit,
-        num_rows=num,
-        is_passed=passed,
-        text=text,
-    )
+    bounds = asdict(found) if found else {"value": None}
+    return Finding(id=name, **bounds, limit=limit, num_rows=num, is_passed=passed, text=text)
 
 
 def _percent(found: Interval | None) -> str:
@@ -252,9 +232,8 @@ def _percent(found: Interval | None) -> str:
 
 def with_threshold(gate: GateConfig, keep: KeepConfig) -> GateConfig:
     """Return the gate with the threshold of `keep`, unless it has its own."""
-    if gate.good_score is not None or keep.min_score is None:
-        return gate
-    return gate.model_copy(update={"good_score": keep.min_score})
+    own = keep.min_score if gate.good_score is None else gate.good_score
+    return gate.model_copy(update={"good_score": own})
 
 
 def needs_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
@@ -279,12 +258,6 @@ def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> It
             f"{pairs}: {pairs.num_rows:,} pairs, but the gate needs {config.min_repeated:,} that "
             f'are rated twice; add pairs, lower {LOWER}, or set keep.gate = "report"'
         )
-    num, text = pairs.num_rows, f"{pairs.num_rows:,} pairs, {config.min_repeated:,} required"
-    yield Finding(
-        id="num_pairs",
-        value=num,
-        limit=config.min_repeated,
-        num_rows=num,
-        is_passed=True,
-        text=text,
-    )
+    num, limit = pairs.num_rows, config.min_repeated
+    text = f"{num:,} pairs, {limit:,} required"
+    yield Finding(id="num_pairs", value=num, limit=limit, num_rows=num, is_passed=True, text=text)

@@ -81,10 +81,9 @@ def keep(
     `left/not_sampled`; `gate/failed` if a failed gate is only logged.
 
     Raises:
-        TrainingError: If scores are used and the gate failed or is absent; with the failed
-            findings and the remedy.
-        InputError: If fewer than `num_rows` pairs can be kept (no pair, with `fewer`), scores are
-            used and a pair is not rated, or the gate belongs to other ratings.
+        TrainingError: If scores are used and the gate failed or is absent.
+        InputError: If fewer than `num_rows` pairs can be kept (no pair, with `fewer`), a pair is
+            not rated though scores are used, or the gate belongs to other ratings.
     """
     if config.uses_scores:
         _pass_gate(ctx, config, rated, gate)
@@ -98,9 +97,8 @@ def keep(
         names.append(name)
     is_sampled = np.ones(len(names), bool)
     if config.within is not None:
-        if config.within > len(names):
-            few = f"{rated}: {len(names):,} pairs, fewer than within = {config.within:,}"
-            raise InputError(few)
+        if (within := config.within) > len(names):
+            raise InputError(f"{rated}: {len(names):,} pairs, fewer than within = {within:,}")
         order = np.argsort(_draws(config, "within", names), kind="stable")
         is_sampled[order[config.within :]] = False
     known = np.array(scores, float)
@@ -110,7 +108,14 @@ def keep(
     if config.min_score is not None:
         passing &= known >= config.min_score
     if config.num_rows is not None:
-        _check_number(config, rated, int(passing.sum()), int(is_sampled.sum()))
+        num_found, num_sampled = int(passing.sum()), int(is_sampled.sum())
+        if num_found < config.num_rows and not (config.fewer and num_found):
+            least = config.min_score
+            above = "" if least is None else f" with a score of at least {least:g}"
+            raise InputError(
+                f"{rated}: {num_found:,} of {num_sampled:,} pairs{above}, fewer than num_rows = "
+                f"{config.num_rows:,}; lower num_rows or min_score, or raise within"
+            )
         by_score = (-np.array(values, float), -known) if config.take == "best" else ()
         order = np.lexsort((_draws(config, "take", names), *by_score))
         passing[order[passing[order]][config.num_rows :]] = False
@@ -119,8 +124,13 @@ def keep(
         if passing[place]:
             ctx.count(f"kept/{'unrated' if np.isnan(score) else rounded(score)}")
             yield row
+        elif not is_sampled[place]:
+            ctx.count("left/not_sampled")
+        elif config.uses_scores and np.isnan(score):
+            ctx.count("left/missing")
         else:
-            ctx.count(f"left/{_why_left(config, is_sampled[place], score)}")
+            is_low = config.min_score is not None and score < config.min_score
+            ctx.count(f"left/{'low' if is_low else 'quota'}")
 
 
 def _draws(config: KeepConfig, of: str, names: list[str]) -> npt.NDArray[np.uint64]:
@@ -146,23 +156,3 @@ def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact
             text = f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}"
             raise TrainingError(text)
         ctx.notice(f"kept although the gate failed: {reasons}")
-
-
-def _check_number(config: KeepConfig, rated: Artifact, num_found: int, num_sampled: int) -> None:
-    num_rows = config.num_rows or 0
-    if num_found < num_rows and not (config.fewer and num_found):
-        least = config.min_score
-        above = "" if least is None else f" with a score of at least {least:g}"
-        raise InputError(
-            f"{rated}: {num_found:,} of {num_sampled:,} pairs{above}, fewer than "
-            f"num_rows = {num_rows:,}; lower num_rows or min_score, or raise within"
-        )
-
-
-def _why_left(config: KeepConfig, is_sampled: bool, score: float) -> str:
-    if not is_sampled:
-        return "not_sampled"
-    if config.uses_scores and np.isnan(score):
-        return "missing"
-    is_low = config.min_score is not None and score < config.min_score
-    return "low" if is_low else "quota"

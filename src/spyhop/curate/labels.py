@@ -31,14 +31,9 @@ def read_labels(
 ) -> Iterator[Label]:
     """Read labels: rows with `good` (true or false) or `score` (1 to 5), and the pair's identity.
 
-    The pair is given by `id`, or by `instruction` and `response`. With `pairs`, pairs that have
-    their own ids are found by either, and labels of other pairs are counted as `foreign`. Labels of
-    several people (`rater`) on a pair become one: that of the majority, with the mean of their
-    scores. A pair without a majority has no label; it is counted as `disputed`.
-
-    Raises:
-        InputError: Naming the file, the line and the invalid value; if a person labels a pair
-            twice; or if no label belongs to any pair.
+    The pair is given by `id`, or by `instruction` and `response`. With `pairs`, labels of other
+    pairs are counted as `foreign`. Labels of several people (`rater`) on a pair become one: that of
+    the majority, with the mean of their scores; without a majority it is counted as `disputed`.
     """
     read = [
         (where, str(row.get("rater") or ""), _label(config, row, where))

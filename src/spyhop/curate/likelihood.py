@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.curate.rate import count_rating
+from spyhop.curate.rate import PAIR_TOKENS, count_rating
 from spyhop.models import Model, Request
 from spyhop.models.script import Failures
 from spyhop.schema import Config, Pair, Rating, prompt_turns
@@ -14,8 +14,6 @@ from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
 NUM_SCORES = 5
-PAIR_TOKENS = 500
-"""Planning figure."""
 
 
 class LikelihoodConfig(Config):
@@ -45,14 +43,12 @@ def rate_by_likelihood(
     """Yield every pair, in order, rated 1 to 5 by its quintile; 5 is the most likely quintile.
 
     `rating.value` is log p(response | instruction) per token (less log p(response) per token).
-    Pairs that do not fit the model are missing (`failed`). A score of 4 and more is the top 40 %,
-    a 5 the top 20 %. 16 bytes a row in memory.
+    Pairs that do not fit the model are missing (`failed`). 16 bytes a row in memory.
 
     Counts: `score/1` to `score/5`, `missing/failed`.
 
     Raises:
-        ModelError: If more than `max_error_frac` of the pairs could not be weighed, or the model
-            has no likelihoods (served models).
+        ModelError: If more than `max_error_frac` of the pairs have no likelihood (served models).
     """
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     values = array("d")
@@ -88,10 +84,7 @@ def rate_by_likelihood(
 
 
 def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the quintile of each value, 1 to 5, as evenly as possible; undefined for NaN.
-
-    Of equal values the earlier one is ranked lower.
-    """
+    """Return the quintile of each value, 1 to 5, as evenly as possible; undefined for NaN."""
     num_known = int((~np.isnan(values)).sum())
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))  # NaN comes last

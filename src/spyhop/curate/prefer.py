@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +14,8 @@ from spyhop.collect.messages import with_thought
 from spyhop.collect.shapes import NotText, ToolCalls, conversation
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Message, NoConfig, Preference, ending_of
-from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, row_id
+from spyhop.stage import FOLDER, Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifact, Artifacts, row_id
 from spyhop.store.rows import read_rows, row_files
 
 PAIRED_FRAC = 0.5
@@ -63,9 +62,7 @@ class PreferConfig(Config):
 
 
 def plan_prefer(
-    config: PreferConfig,
-    chosen: Mapping[str, Estimate],
-    rejected: Mapping[str, Estimate] | None = None,
+    config: PreferConfig, chosen: Estimates, rejected: Estimates | None = None
 ) -> Estimate:
     """A share of the rows of the smaller side."""
     sides = [sum_estimates(side.values()) for side in (chosen, rejected) if side]
@@ -75,11 +72,7 @@ def plan_prefer(
 
 @stage(version=1, writes=Preference, plan=plan_prefer)
 def prefer(
-    ctx: Context,
-    config: PreferConfig,
-    *,
-    chosen: Mapping[str, Artifact],
-    rejected: Mapping[str, Artifact] | None = None,
+    ctx: Context, config: PreferConfig, *, chosen: Artifacts, rejected: Artifacts | None = None
 ) -> Iterator[Preference]:
     """Yield at most one pair per prompt, in the order of the chosen responses.
 
@@ -104,11 +97,8 @@ def prefer(
     with pq.ParquetWriter(path, COLUMNS) as writer:
         while some := list(islice(rows, 4096)):
             writer.write_batch(pa.RecordBatch.from_pylist(some, schema=COLUMNS))
-    settings: dict[str, Any] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(ctx.state / "spilled"),
-        "threads": 1,
-    }
+    spilled = str(ctx.state / "spilled")
+    settings: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": spilled, "threads": 1}
     with duckdb.connect(config=settings) as base:
         base.register("candidates", base.read_parquet(str(path)))
         sql = "SELECT count(DISTINCT prompt) FROM candidates WHERE is_chosen"
@@ -128,10 +118,7 @@ def prefer(
 
 
 def _candidates(
-    ctx: Context,
-    config: PreferConfig,
-    chosen: Mapping[str, Artifact],
-    rejected: Mapping[str, Artifact] | None,
+    ctx: Context, config: PreferConfig, chosen: Artifacts, rejected: Artifacts | None
 ) -> Iterator[dict[str, Any]]:
     sides = [(True, each) for each in chosen.values()]
     sides += [(False, each) for each in (rejected or {}).values()]
@@ -141,7 +128,9 @@ def _candidates(
             for where, row in ctx.track(read_rows(path, None, ":"), "reading"):
                 turns = _turns(ctx, row, where)
                 score, outcome = _score(row, where), str(row.get("outcome") or "")
-                first = _first_try(row, turns)
+                tried = (row.get("transcript") or [{}])[0]  # corrected in this dialogue
+                first = str(tried.get("content") or "") if tried.get("role") == "assistant" else ""
+                first = first if turns and first != turns[-1].content else ""
                 is_good = outcome in config.better or (score or 0) >= config.min_score
                 is_good |= bool(first)
                 is_bad = outcome in config.worse or (score or 6) <= config.max_score
@@ -154,12 +143,11 @@ def _candidates(
                     continue
                 thought = str(row.get("reasoning") or "")
                 ctx.count("chosen" if is_chosen else "rejected")
-                asked = to_json(
-                    [turn.model_dump(include={"role", "content"}) for turn in turns[:-1]]
-                )
+                before = [turn.model_dump(include={"role", "content"}) for turn in turns[:-1]]
+                asked = to_json(before).decode()
                 place += 1
                 found = {
-                    "prompt": row_id(asked.decode()), "turns": asked.decode(),
+                    "prompt": row_id(asked), "turns": asked,
                     "is_chosen": is_chosen, "text": with_thought(turns[-1], thought),
                     "origin": str(row.get("model") or row.get("origin") or "unknown"),
                     "reason": outcome or ("" if score is None else f"{score:g}"),
@@ -192,13 +180,6 @@ def _turns(ctx: Context, row: Mapping[str, Any], where: str) -> list[Message]:
     return turns
 
 
-def _first_try(row: Mapping[str, Any], turns: list[Message]) -> str:
-    """Return the first response of a row that was corrected in its `transcript`, if it differs."""
-    transcript = row.get("transcript") or [{}]
-    role, text = transcript[0].get("role"), str(transcript[0].get("content") or "")
-    return text if turns and role == "assistant" and text != turns[-1].content else ""
-
-
 def _score(row: Mapping[str, Any], where: str) -> float | None:
     rating = row.get("rating")
     score = rating.get("score") if isinstance(rating, Mapping) else row.get("score")
@@ -214,13 +195,13 @@ def export_pairs(ctx: Context, config: NoConfig, *, pairs: Artifact) -> None:
     TRL, Axolotl and `spyhop train` read it. Provenance: `id`, `chosen_origin`, `rejected_origin`,
     `reason` and `licence`.
     """
-    with Path(ctx.out / FILE).open("wb") as stream:
+    with (ctx.out / FILE).open("wb") as stream:
         for row in ctx.track(pairs.rows(Preference), "writing", total=pairs.num_rows):
-            said = {
-                name: [{"role": "assistant", "content": getattr(row, name)}]
-                for name in ("chosen", "rejected")
-            }
+            chosen, rejected = (
+                [{"role": "assistant", "content": text}] for text in (row.chosen, row.rejected)
+            )
             prompt = [turn.model_dump(include={"role", "content"}) for turn in row.messages]
             known = row.model_dump(exclude={"messages", "chosen", "rejected"})
-            stream.write(to_json({"prompt": prompt, **said, **known}) + b"\n")
+            pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected, **known}
+            stream.write(to_json(pair) + b"\n")
     ctx.count("rows", pairs.num_rows)

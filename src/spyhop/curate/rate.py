@@ -75,10 +75,7 @@ class RateConfig(Config):
 
 
 def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
-    """Count ratings, second ratings, and for `expected` one more short call for each.
-
-    Further calls are the verdicts of the fallback of `expected`.
-    """
+    """Count ratings, second ratings, one more short call each for `expected`, and its fallback."""
     rated = pairs.rows + min(config.num_repeated, pairs.rows)
     texts = (config.scale, config.reasoned, config.shown, config.system_message)
     asked = (pairs.row_tokens or PAIR_TOKENS) + sum(map(len, texts)) / CHARS_PER_TOKEN

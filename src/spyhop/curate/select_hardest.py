@@ -1,11 +1,10 @@
 """Select the teacher's prompts: those that the teaching assistant found hard.
 
-Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
-subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
+Source: Orca (arXiv:2306.02707), section 3, where the teacher's prompts are drawn at random.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from spyhop.schema import Answer, Config, InputError, Prompt
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact, Artifacts, number_of
 from spyhop.text.gold import is_right, stated
 
 NAMES = {
@@ -45,15 +44,13 @@ class SelectHardestConfig(Config):
     ),
 )
 def select_hardest(
-    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Mapping[str, Artifact]
+    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Artifacts
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are sampled by a hash of (seed, id), as in `draw_subset`, so a larger
-    subset contains a smaller one. A response without a readable answer (also if cut, refused or
-    empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
-    unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
-    Some 300 bytes a row in memory.
+    Equally hard prompts are sampled by a hash of (seed, id). A response without a readable answer
+    (also if cut, refused or empty) counts as wrong, and agrees with no other sample. A failed call
+    is ignored. Prompts of unknown hardness rank last. Some 300 bytes a row in memory.
 
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
@@ -82,7 +79,7 @@ def select_hardest(
 
 
 def _hardness(
-    ctx: Context, config: SelectHardestConfig, ids: set[int], answers: Mapping[str, Artifact]
+    ctx: Context, config: SelectHardestConfig, ids: set[int], answers: Artifacts
 ) -> dict[int, float]:
     """Return the hardness of the prompts with a known one, by the number of their id."""
     measures: dict[int, list[float]] = defaultdict(list)

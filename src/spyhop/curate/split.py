@@ -1,16 +1,15 @@
 """Train and held-out splits of pairs; pairs as queries, and queries as pairs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from heapq import nsmallest
-from itertools import chain
 from typing import Literal
 
 from pydantic import Field
 
 from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Item, NoConfig, Pair, Query
-from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, number_of
+from spyhop.stage import Context, Estimate, Estimates, stage, sum_estimates
+from spyhop.store import Artifacts, number_of, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 
 
@@ -35,9 +34,7 @@ class QueriesConfig(Config):
     task: str = "backtranslated"
 
 
-def plan_split(
-    config: SplitConfig, pairs: Mapping[str, Estimate], items: Mapping[str, Estimate] | None = None
-) -> Estimate:
+def plan_split(config: SplitConfig, pairs: Estimates, items: Estimates | None = None) -> Estimate:
     """The split's share of the rows."""
     rows = sum_estimates(pairs.values())
     share = rows.rows // config.held_out_every_nth if config.held_out_every_nth else 0
@@ -47,21 +44,15 @@ def plan_split(
 
 @stage(version=1, writes=Pair, plan=plan_split)
 def split(
-    ctx: Context,
-    config: SplitConfig,
-    *,
-    pairs: Mapping[str, Artifact],
-    items: Mapping[str, Artifact] | None = None,
+    ctx: Context, config: SplitConfig, *, pairs: Artifacts, items: Artifacts | None = None
 ) -> Iterator[Pair]:
     """Yield one of two splits that have no instruction in common, in order.
 
-    The split of a pair depends on its instruction alone, so equal instructions with different
-    responses stay together, and no sample of the train split contains a held-out one. Pairs that
-    share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
-    row in memory where `num_rows` is set.
+    The split of a pair depends on its instruction alone. Pairs that share an n-gram with an
+    evaluation item are dropped (`contaminated/<suite>`). With `num_rows` some 100 bytes a row in
+    memory.
     """
-    every = chain.from_iterable(each.rows(Item) for each in (items or {}).values())
-    index = ItemIndex(every, config.contamination)
+    index = ItemIndex(rows_of(items, Item), config.contamination)
     drawn = _drawn(config, pairs, index)
     for row in without_items(ctx, index, _split(config, pairs), *_SEARCHED):
         if drawn is None or row.id in drawn:
@@ -70,14 +61,9 @@ def split(
 
 
 @stage(version=1, writes=Query, plan=lambda config, pairs: sum_estimates(pairs.values()))
-def pairs_to_queries(
-    ctx: Context, config: QueriesConfig, *, pairs: Mapping[str, Artifact]
-) -> Iterator[Query]:
-    """Yield the instructions as queries without gold answers.
-
-    The id of a query is that of its pair, so that the response can be looked up.
-    """
-    for row in chain.from_iterable(each.rows(Pair) for each in pairs.values()):
+def pairs_to_queries(ctx: Context, config: QueriesConfig, *, pairs: Artifacts) -> Iterator[Query]:
+    """Yield the instructions as queries without gold answers, under the ids of their pairs."""
+    for row in rows_of(pairs, Pair):
         yield Query(
             id=row.id,
             collection=config.collection,
@@ -90,9 +76,7 @@ def pairs_to_queries(
 
 
 @stage(version=1, writes=Pair, plan=lambda config, queries: sum_estimates(queries.values()))
-def queries_to_pairs(
-    ctx: Context, config: NoConfig, *, queries: Mapping[str, Artifact]
-) -> Iterator[Pair]:
+def queries_to_pairs(ctx: Context, config: NoConfig, *, queries: Artifacts) -> Iterator[Pair]:
     """Yield queries with a gold answer as pairs, such as raw FLAN; drop the others."""
     seen: set[str] = set()
     for artifact in queries.values():
@@ -120,22 +104,20 @@ _SEARCHED: tuple[Callable[[Pair], str], Callable[[Pair], str]] = (
 """Texts of a pair that may contain an item, and that may be one."""
 
 
-def _drawn(config: SplitConfig, pairs: Mapping[str, Artifact], index: ItemIndex) -> set[str] | None:
+def _drawn(config: SplitConfig, pairs: Artifacts, index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
     checked = index.check(_split(config, pairs), *_SEARCHED)
     clean = (row.id for row, match in checked if match is None)
     places = {name: number_of(f"{config.seed}/{name}") for name in clean}
-    if len(places) < config.num_rows:
-        raise InputError(
-            f"the split has {len(places)} pairs, fewer than num_rows = {config.num_rows}"
-        )
+    if (num := config.num_rows) > len(places):
+        raise InputError(f"the split has {len(places)} pairs, fewer than num_rows = {num}")
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
 
 
-def _split(config: SplitConfig, pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
+def _split(config: SplitConfig, pairs: Artifacts) -> Iterator[Pair]:
     every = config.held_out_every_nth
-    for row in chain.from_iterable(each.rows(Pair) for each in pairs.values()):
+    for row in rows_of(pairs, Pair):
         is_held_out = bool(every) and number_of(f"held out/{row.instruction}") % every == 0
         if is_held_out == (config.split == "held_out"):
             yield row

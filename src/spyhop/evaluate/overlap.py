@@ -9,14 +9,15 @@ references the best one counts.
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
-from spyhop.schema import InputError, ModelError
+from spyhop.lazy import library
+from spyhop.schema import InputError
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
+USER = "text overlap"
 METRICS = ("bleu", "chrf", *ROUGE, "meteor")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])
@@ -59,7 +60,7 @@ def _share(found: Any) -> float:  # noqa: ANN401 (sacrebleu's score, in percent 
 def _single(response: str, references: Sequence[str]) -> dict[str, float]:
     """Return the metrics that are means over responses."""
     rouge = [_rouge().score(reference, response) for reference in references]
-    meteor = _library("nltk.translate.meteor_score").single_meteor_score
+    meteor = library("nltk.translate.meteor_score", USER).single_meteor_score
     pairs = [[_WORD.findall(text) for text in (some, response)] for some in references]
     found = [meteor(*words, wordnet=_NO_SYNONYMS) if all(words) else 0.0 for words in pairs]
     return {n: max(each[n].fmeasure for each in rouge) for n in ROUGE} | {"meteor": max(found)}
@@ -67,17 +68,10 @@ def _single(response: str, references: Sequence[str]) -> dict[str, float]:
 
 @cache
 def _metrics(*, is_corpus: bool) -> dict[str, Any]:
-    sacrebleu = _library("sacrebleu")
+    sacrebleu = library("sacrebleu", USER)
     return {"bleu": sacrebleu.BLEU(effective_order=not is_corpus), "chrf": sacrebleu.CHRF()}
 
 
 @cache
 def _rouge() -> Any:  # noqa: ANN401 (rouge-score's type)
-    return _library("rouge_score.rouge_scorer").RougeScorer(list(ROUGE), use_stemmer=True)
-
-
-def _library(name: str) -> Any:  # noqa: ANN401 (a module)
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModelError(f"text overlap needs {error.name}: pip install 'spyhop[text]'") from None
+    return library("rouge_score.rouge_scorer", USER).RougeScorer(list(ROUGE), use_stemmer=True)

@@ -92,6 +92,8 @@ class ModelConfig(Config):
     version: ClassVar[int] = 1
     """Raised by hand whenever the same files and requests give other replies. It is part of the
     model's identity: replies that older code journaled are then not used."""
+    needs: ClassVar[str] = ""
+    """Extra of the package that it needs."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the backend of a model in process, loaded and ready."""

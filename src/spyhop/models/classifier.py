@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from spyhop.lazy import torch
 from spyhop.models.base import ModelConfig
@@ -35,6 +35,7 @@ LONGEST_WINDOW, SPARE_TOKENS = 512, 16
 class Classifier(ModelConfig):
     """A folder of a sequence classifier. It scores texts and writes none."""
 
+    needs: ClassVar[str] = "local"
     kind: Literal["classifier"] = "classifier"
     name: str = "classifier"
     """Display name; not part of the model's identity."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spyhop import __version__
+from spyhop.lazy import missing
 from spyhop.models.calls import Request
 from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
@@ -56,6 +57,9 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
     packages = ("aiohttp" if teacher.service else "transformers", "pyarrow")
     yield CapabilityCheck("versions", *_versions(packages))
     yield CapabilityCheck("disk", *_disk(root))
+    if lack := missing("a model folder", teacher.config.needs):
+        yield CapabilityCheck("weights", False, lack)
+        return
     if teacher.service is not None and isinstance(teacher.config, Remote):
         for endpoint in teacher.service.endpoints:
             replicas = yield from _found(endpoint)

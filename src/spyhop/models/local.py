@@ -50,6 +50,7 @@ class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
     version: ClassVar[int] = 6
+    needs: ClassVar[str] = "local"
     kind: Literal["local"] = "local"
     name: str = "local model"
     """Display name; not part of the model's identity."""

@@ -1,8 +1,9 @@
 """Checks before anything is paid: models, samples, budgets, and trainings too short to learn."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from spyhop.lazy import missing
 from spyhop.models import Sampling
 from spyhop.models.capabilities import refusal
 from spyhop.models.doctor import reachable
@@ -11,10 +12,26 @@ from spyhop.models.service import Service
 from spyhop.recipe.graph import Recipe, RecipeStep, models
 from spyhop.recipe.plan import PlannedStep
 from spyhop.recipe.resolve import Resolved
-from spyhop.schema import ModelError, RecipeError
+from spyhop.schema import ModelError, NotInstalled, RecipeError
 from spyhop.store import canonical
 from spyhop.train import TuneConfig
 from spyhop.train.cost import FEWEST_STEPS
+
+
+def check_extras(resolved: Resolved) -> None:
+    """Refuse a run whose due steps need libraries that are not installed."""
+    due = (step for step in resolved.recipe.steps if step.name not in resolved.made)
+    for text in _missing_extras(due):
+        raise NotInstalled(f"nothing was run yet; {text}")
+
+
+def _missing_extras(steps: Iterable[RecipeStep]) -> Iterator[str]:
+    """Yield a line for each extra that is not installed, with the first step that needs it."""
+    first: dict[str, str] = {}
+    for step in steps:
+        for extra in (step.stage.needs, *(use.config.needs for use in models(step).values())):
+            first.setdefault(extra, step.name)
+    yield from filter(None, (missing(f"step {name}", extra) for extra, name in first.items()))
 
 
 def check_models(resolved: Resolved) -> None:
@@ -72,8 +89,9 @@ def check_samples(recipe: Recipe) -> None:
 
 
 def warnings(lines: Sequence[PlannedStep]) -> Iterator[str]:
-    """Yield a line for each budget below the cost of the due steps, and for each short training."""
+    """Yield a line for each missing extra, too small budget and too short training."""
     due = [line for line in lines if not line.is_made]
+    yield from _missing_extras(line.step for line in due)
     yield from _budgets(due)
     for line in due:
         config, tokens = line.step.config, line.estimate.trained_tokens

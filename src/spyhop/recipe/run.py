@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from functools import partial
 
-from spyhop.recipe.checks import check_models, check_samples
+from spyhop.recipe.checks import check_extras, check_models, check_samples
 from spyhop.recipe.events import RunLog, Watch
 from spyhop.recipe.graph import Recipe, RecipeStep, models, parents
 from spyhop.recipe.plan import plan
@@ -44,6 +44,7 @@ def run(
     """
     recipe = resolved.recipe
     check_steps(recipe, runtime)
+    check_extras(resolved)
     check_models(resolved)
     planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
     log = RunLog(resolved, planned_s, watch)

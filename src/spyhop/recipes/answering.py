@@ -14,7 +14,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import export_file
+from spyhop.store.atomic import export_file
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
 """The steps, in order."""

@@ -12,7 +12,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import export_file
+from spyhop.store.atomic import export_file
 
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
 """The steps, in order."""

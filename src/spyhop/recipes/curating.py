@@ -14,7 +14,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import export_file
+from spyhop.store.atomic import export_file
 
 GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
 """Steps with results; ratings are written before the gate can refuse them."""

@@ -27,7 +27,7 @@ from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, jud
 from spyhop.schema import Config, ModelError
 from spyhop.settings import InputPath, beside_file, read_toml, validated
 from spyhop.store import Artifact
-from spyhop.store.results import export_file
+from spyhop.store.atomic import export_file
 
 QUESTIONS, REPORT, VERDICT = "questions", "report", "verdicts-"
 ROWS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".ndjson")

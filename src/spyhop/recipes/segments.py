@@ -18,7 +18,7 @@ from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import export_file
+from spyhop.store.atomic import export_file
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 

@@ -18,7 +18,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import export_folder
+from spyhop.store.atomic import export_folder
 from spyhop.train import DivergenceConfig, TuneConfig, reference_config, score_pairs, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title

@@ -1,7 +1,6 @@
 """Messages to token ids and loss mask. The mask is built from spans, never by searching.
 
-The same functions serve training, generation and evaluation, so a model is always asked in the
-format that it was trained in.
+The same functions serve training, generation and evaluation.
 """
 
 from spyhop.render.formats import (

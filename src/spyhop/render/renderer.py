@@ -114,13 +114,10 @@ class Renderer:
         train_on: TrainOn = "all",
         thinking: Thinking = "keep",
     ) -> list[Encoded]:
-        """Return ids and mask of whole conversations, tokenised in one call.
+        """Return ids and mask of whole conversations, up to the last supervised response.
 
-        They end with the last supervised response.
-
-        Raises:
-            InputError: If the chat template does not write a conversation as it is, or no turn is
-                supervised.
+        A conversation without one, or that the template does not write as it is, is an
+        `InputError`.
         """
         found = self.encode_sequences(conversations, train_on, thinking)
         if not all(found):
@@ -260,10 +257,7 @@ class Renderer:
         return [guarded[n] if n in guarded else next(whole) for n in range(num)]
 
     def _guarded(self, part: Sequence[TextSpan], *, is_fresh: bool) -> list[int]:
-        """Return the ids of a part whose contents hold the text of special tokens.
-
-        It is cut at the special tokens of its marks; all else is plain text.
-        """
+        """Return the ids of a part whose contents hold texts of special tokens, as plain text."""
         texts = [""]
         for span in part:
             end = 0

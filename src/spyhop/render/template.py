@@ -174,7 +174,11 @@ class Template:
     ) -> list[list[TextSpan]]:
         """Return the spans of each sequence that is trained on; none without a supervised turn."""
         turns = self._prepared(messages, thinking)
-        numbers = [n for n, turn in enumerate(turns) if _is_supervised(turn)]
+        numbers = [
+            n
+            for n, turn in enumerate(turns)
+            if turn.role == "assistant" and turn.is_trained is not False and turn.content.strip()
+        ]
         if not numbers:
             return []
         shapes = tuple(_shape(turn) for turn in turns[: numbers[-1] + 1])
@@ -341,11 +345,8 @@ class Template:
     def _stood_in(self, shapes: Sequence[Shape], *, is_prompt: bool) -> str:
         turns = []
         for n, shape in enumerate(shapes):
-            content, thought = (
-                f"{_GUARD}\ue000{kind}{n}\ue001{_GUARD[::-1]}" for kind in ("", "r")
-            )
-            reasoning = thought if shape.has_reasoning else None
-            content = "" if shape.is_blank else content
+            reasoning = _stand_in(f"r{n}") if shape.has_reasoning else None
+            content = "" if shape.is_blank else _stand_in(str(n))
             turns.append(Message(role=shape.role, content=content, reasoning=reasoning))
         return self._render(turns, is_prompt=is_prompt)
 
@@ -376,10 +377,6 @@ def special_pattern(tokenizer: Any) -> re.Pattern[str]:  # noqa: ANN401 (transfo
     special |= {str(token.content) for token in added if token.special}
     longest_first = sorted(special, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _is_supervised(turn: Message) -> bool:
-    return turn.role == "assistant" and turn.is_trained is not False and bool(turn.content.strip())
 
 
 def _shape(turn: Message) -> Shape:

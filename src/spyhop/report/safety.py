@@ -14,7 +14,7 @@ from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, Support, kind_and_group, label_f1, prompt_auc
 from spyhop.report.html import ReportSection, percent, percent_interval, prose, section
-from spyhop.schema import ModelError, Score
+from spyhop.schema import NotInstalled, Score
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifacts
 
@@ -155,7 +155,7 @@ def overlap_sections(scores: Artifacts) -> list[ReportSection]:
             pairs = [written[name][key] for key in keys], [[written[first][key]] for key in keys]
             try:
                 overlap, signatures = text_overlap(*pairs)
-            except ModelError as error:  # the extra is not installed
+            except NotInstalled as error:  # the extra is not installed
                 return [made.text(f"{error}")]
             shares = {metric: percent(overlap[metric]) for metric in METRICS}
             rows.append({"model": name, "suite": suite, "n": len(keys), **shares})

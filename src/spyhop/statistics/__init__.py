@@ -1,9 +1,8 @@
 """Intervals and tests for accuracies: of one model, and of two models on the same items.
 
-Differences are always *second minus first*. Numbers of correct answers are exact counts;
-intervals and p-values are two-sided. Three sources of variance are kept apart, since an interval
-over one of them does not cover the others: items (`wilson`, `paired_difference`), seeds
-(`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
+Differences are always *second minus first*; intervals and p-values are two-sided. An interval over
+one source of variance does not cover the others: items (`wilson`, `paired_difference`), seeds
+(`seed_interval`, `paired_seed_difference`), both (`seed_item_difference`).
 """
 
 from spyhop.statistics.agreement import krippendorff_alpha, nominal_kappa, quadratic_kappa

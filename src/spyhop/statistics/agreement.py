@@ -11,9 +11,7 @@ from spyhop.statistics.interval import Floats, Interval, bootstrapped, same_shap
 def quadratic_kappa(first: ArrayLike, second: ArrayLike, *, resamples: int = 2000) -> Interval:
     """Return Cohen's kappa with quadratic weights of two ratings of the same rows.
 
-    Scores need not be whole: the weights are squared distances, and with these kappa is Lin's
-    concordance, 2 cov / (var + var + squared difference of the means). For 0 and 1 it is Cohen's
-    unweighted kappa.
+    Scores need not be whole: with squared distances as weights, kappa is Lin's concordance.
 
     Source: Cohen (1968), Psychological Bulletin 70:213; Lin (1989), Biometrics 45:255.
     """
@@ -32,10 +30,7 @@ def quadratic_kappa(first: ArrayLike, second: ArrayLike, *, resamples: int = 200
 def nominal_kappa(first: Sequence[str], second: Sequence[str]) -> Interval:
     """Return Cohen's kappa of two raters who name a category for the same rows.
 
-    A resample in which all names are the same counts as 0.
-
-    Raises:
-        ValueError: If there is no row, or all names are the same: there is nothing to agree on.
+    A resample in which all names are the same counts as 0; rows like that are a `ValueError`.
 
     Source: Cohen (1960), Educational and Psychological Measurement 20:37.
     """
@@ -57,8 +52,7 @@ def nominal_kappa(first: Sequence[str], second: Sequence[str]) -> Interval:
 def krippendorff_alpha(ratings: Sequence[Sequence[str]]) -> Interval:
     """Return Krippendorff's alpha for categories, with any number of raters per unit.
 
-    It is 1 minus observed over expected disagreement. Units with fewer than two ratings say
-    nothing and are passed over. A resample without two categories counts as 1, since all agree.
+    Units with fewer than two ratings are passed over. A resample of one category counts as 1.
 
     Source: Krippendorff (2018), Content Analysis, 4th edition, chapter 12.
     """

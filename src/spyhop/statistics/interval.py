@@ -37,9 +37,7 @@ class Interval:
 
 
 def wilson(correct: int, n: int) -> Interval:
-    """Return an accuracy with Wilson's score interval, over items.
-
-    Sound for few items and for accuracies near 0 or 1, where the textbook interval is not.
+    """Return an accuracy with Wilson's score interval, over items; sound near 0 and 1, too.
 
     Source: Wilson (1927), JASA 22:209; without continuity correction.
     """
@@ -60,8 +58,7 @@ def seed_interval(values: Sequence[float]) -> Interval:
 def macro_interval(groups: Sequence[Sequence[float]]) -> Interval:
     """Return the unweighted mean of groups' means, with a normal interval over their items.
 
-    Each group is a stratum: only its own items vary. A group of one item counts with the largest
-    variance that a score between 0 and 1 can have.
+    A group of one item counts with the largest variance that a score from 0 to 1 can have.
     """
     if not groups:
         raise ValueError("a macro average of no groups")
@@ -76,10 +73,8 @@ def cluster_interval(
 ) -> Interval:
     """Return the mean over items that come in clusters, such as questions about one passage.
 
-    A bootstrap over clusters, whose items are not independent. For two models on the same items,
-    pass the differences. As in `seed_item_difference`, a resample draws one cluster fewer than
-    there are, and the limits are stretched by t / z. Simulated with 25 clusters of 8 items, a
-    nominal 95 % covered 94 %.
+    A bootstrap over clusters, corrected as `seed_item_difference` is. Simulated with 25 clusters of
+    8 items, a nominal 95 % covered 94 %.
 
     Source: Cameron, Gelbach, Miller (2008), the pairs cluster bootstrap.
     """
@@ -109,8 +104,7 @@ def resampled(
 ) -> Floats:
     """Return a statistic of resamples of `num` units, from their weights (resamples, units).
 
-    `size` units are drawn with replacement; default: as many as there are. The same seed gives the
-    same draws.
+    `size` units are drawn with replacement; default: as many as there are.
     """
     rng, draws, step = np.random.default_rng(seed), [], max(1, BOOTSTRAP_CELLS // num)
     for start in range(0, resamples, step):

@@ -1,7 +1,6 @@
 """A linear text classifier: logistic regression over hashed words and pairs of words.
 
-It needs no download and no weights. It sees words and their neighbours, lower case, and nothing
-else: no sarcasm, no meaning that a sentence only implies, no word that its training lacks.
+No download, no weights. It sees words and their neighbours, lower case, and nothing else.
 """
 
 import re
@@ -11,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spyhop.lazy import optimize, sparse, special, stats
+from spyhop.statistics.interval import Floats
 
 BITS = 18
 PENALTY = 0.1
 """Of the squared weights, against the sum of the losses over all texts."""
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[!?]")
-Floats = NDArray[np.float64]
 LinearClassifier = Callable[[Sequence[str]], Floats]
 """From texts the probability that each is of the positive class, (texts,)."""
 

@@ -30,14 +30,10 @@ RESAMPLES = 400
 def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
     """Return `win rate` and `ties`; with two orders also `flips` and `shown first`.
 
-    `flips` is the share of questions on which the orders disagree, `shown first` the share of
-    points of the response shown first, 0.5 without position bias. With repeats, `judged again` is
-    the rate's interval if the same questions were judged again: the judge's variance alone.
-
-    Args:
-        points: (questions, orders), of the first verdicts. Of two orders, column 0 is the one that
-            shows the other model first.
-        repeats: (verdicts, 2), both points of the same texts in the same order.
+    `points` are (questions, orders), of the first verdicts; of two orders, the first one shows the
+    other model first. `flips` is the share of questions on which the orders disagree, `shown first`
+    the share of points of the response shown first, 0.5 without position bias. With `repeats`,
+    (verdicts, 2) of the same texts, `judged again` is the interval of the judge's variance alone.
     """
     x, _ = same_shape(points, points, dimensions=2)
     values, pairs = x.mean(axis=1), np.asarray(repeats, dtype=float).reshape(-1, 2)
@@ -57,8 +53,7 @@ def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
 def bounded_mean(values: ArrayLike, *, least_variance: float = 0.0) -> Interval:
     """Return the mean of values from 0 to 1 with Wilson's interval at their own variance.
 
-    For 0 and 1 it is Wilson's interval itself; ties make it narrower. `least_variance` is a known
-    part of a value's variance, such as a judge's.
+    Ties make it narrower. `least_variance` is a known part of a value's variance (a judge's).
     """
     x, _ = same_shape(values, values, dimensions=1)
     if x.min() < 0 or x.max() > 1:
@@ -87,16 +82,11 @@ def grade_ratio(candidate: ArrayLike, reference: ArrayLike) -> Interval | float:
     return Interval.around(ratio, t_quantile(num - 1) * error)
 
 
-def length_controlled(
-    points: ArrayLike,
-    lengths: ArrayLike,
-    other_lengths: ArrayLike,
-) -> Interval:
+def length_controlled(points: ArrayLike, lengths: ArrayLike, other_lengths: ArrayLike) -> Interval:
     """Return the win rate to expect if both responses were equally long.
 
-    AlpacaEval's logistic form: a constant, and tanh of the standardised difference in length.
-    Theirs adds the question's difficulty, an L1 penalty chosen by cross-validation, and two gamed
-    models with a small weight, from files that are not part of a model's results.
+    AlpacaEval's logistic form: a constant, and tanh of the standardised difference in length;
+    without the question's difficulty, the L1 penalty and the two gamed models of theirs.
 
     Source: Dubois et al. (arXiv:2404.04475).
     """
@@ -119,10 +109,9 @@ def bradley_terry(
 ) -> tuple[dict[str, Interval], list[float]]:
     """Return each model's probability to win against the reference, and the slopes of style.
 
-    Ties are half a win for both. The interval is a bootstrap over questions. With `style`,
-    (comparisons, features) as `style_difference` returns it, it is arena-hard's control: slopes are
-    log-odds per standard deviation, and strengths those at equal style. Differences are not
-    centred, since the mean difference is part of what is controlled.
+    Ties are half a win for both; intervals are a bootstrap over questions. With `style`, the
+    (comparisons, features) of `style_difference`, it is arena-hard's control: slopes are log-odds
+    per standard deviation of the differences, which are not centred, and strengths at equal style.
 
     Source: Bradley, Terry (1952), Biometrika 39:324; lmarena/arena-hard-auto.
     """
@@ -140,11 +129,7 @@ def bradley_terry(
 
 
 def style_difference(first: ArrayLike, second: ArrayLike) -> Floats:
-    """Return arena-hard's differences of length, headers, lists and bold, (comparisons, 4).
-
-    Length is (a - b) / (a + b); of the others it is the same of their number per word, with 1
-    added to the denominator.
-    """
+    """Return arena-hard's differences of length, headers, lists and bold, (comparisons, 4)."""
     a, b = same_shape(first, second, dimensions=2)
     long_a, long_b = np.maximum(a[:, :1], 1), np.maximum(b[:, :1], 1)
     dense_a, dense_b = a[:, 1:] / long_a, b[:, 1:] / long_b

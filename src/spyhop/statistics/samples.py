@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike
 
 
 def pass_at_k(num_correct: Sequence[int], n: int, k: int) -> float:
-    """Return the mean probability that one of k samples of an item is right, estimated from n.
-
-    `num_correct` are the right ones of each item's n samples; k are drawn without replacement.
+    """Return the mean probability that one of k samples of an item is right, of each item's n.
 
     Source: Chen et al. (arXiv:2107.03374), equation 1, unbiased.
     """
@@ -22,10 +20,7 @@ def pass_at_k(num_correct: Sequence[int], n: int, k: int) -> float:
 
 
 def majority_correct(answers: Sequence[str | None], is_right: Sequence[bool]) -> float:
-    """Return how right the commonest answer of an item's samples is.
-
-    No answer is no vote. Answers that tie share the verdict, so that order never decides.
-    """
+    """Return how right the commonest answer of an item's samples is; ties share the verdict."""
     if not answers or len(answers) != len(is_right):
         raise ValueError(f"{len(answers)} answers and {len(is_right)} verdicts; both need samples")
     votes = Counter(answer for answer in answers if answer is not None)
@@ -51,8 +46,6 @@ class VarianceSplit:
     """Items that some seeds find harder than others do; None with a single seed."""
     error: float
     """Standard error of the mean for new items, samples and (if there are several) seeds."""
-    sample_error: float | None
-    """Standard error of the mean for new samples of the same items and models."""
 
 
 def variance_split(values: ArrayLike) -> VarianceSplit:
@@ -89,5 +82,4 @@ def variance_split(values: ArrayLike) -> VarianceSplit:
         seeds=seeds,
         interaction=interaction,
         error=error2**0.5,
-        sample_error=None if samples is None else (samples / y.size) ** 0.5,
     )

@@ -23,8 +23,7 @@ class Scaling:
 def scaling(sizes: Sequence[float], values: Sequence[float]) -> Scaling:
     """Fit w = alpha * log N + C by least squares; the interval is Student's, over the points.
 
-    Several points of one size (seeds) are all counted. The natural logarithm is ours: the paper
-    does not say which one it used.
+    The natural logarithm is ours: the paper does not say which one it used.
 
     Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
     """
@@ -58,10 +57,6 @@ def equal_slopes(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
 
     The F test of the interaction in an analysis of covariance; all lines share one variance about
     their line. p-values of the pairs are not corrected for their number.
-
-    Raises:
-        ValueError: If there are fewer than two lines, one has points of one size only, or there
-            are too few points to know a variance.
     """
     if len(lines) < 2 or any(len(set(sizes)) < 2 for sizes, _ in lines.values()):
         raise ValueError("equal slopes needs two lines or more, each with points of two sizes")

@@ -21,14 +21,10 @@ class ChanceTest:
 def near_chance(
     correct: int, n: int, chance: float | Sequence[float], *, level: float = 0.95
 ) -> ChanceTest:
-    """Test whether an accuracy differs from guessing. The test is exact.
+    """Test exactly whether an accuracy differs from guessing; p is twice the smaller tail.
 
-    "below" is a finding too: a model that guesses is not below chance, one whose answers cannot
-    be read is.
-
-    `chance` is the accuracy of a guess, for all items or one for each; where it differs, the number
-    of lucky guesses follows the Poisson-binomial law, which is used as it is. p is twice the
-    smaller tail.
+    `chance` is the accuracy of a guess, for all items or for each: lucky guesses follow a
+    (Poisson-)binomial law. A model whose answers cannot be read is below chance.
     """
     check_count(correct, n)
     each = np.broadcast_to(np.asarray(chance, dtype=float), (n,))
@@ -60,8 +56,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def detectable_difference(n: int, discordant: float) -> float | None:
     """Return the smallest difference in accuracy that McNemar's test finds with 80 % power.
 
-    None if n items find none at this share of discordant items, which before a run is an
-    assumption.
+    None if n items find no difference at this (assumed) share of discordant items.
 
     Source: Connor (1987), Biometrics 43:207.
     """

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,14 +158,18 @@ class Artifact:
 
 
 Artifacts = Mapping[str, Artifact]
-"""Artifacts by name."""
+"""Several artifacts by name, as one input of a stage."""
+
+
+def rows_of(artifacts: Artifacts | None, row_type: type[AnyRow]) -> Iterator[AnyRow]:
+    """Yield the rows of several artifacts, one after the other."""
+    return chain.from_iterable(each.rows(row_type) for each in (artifacts or {}).values())
 
 
 def nested_draw(rows: Artifact, num_rows: int, seed: int) -> npt.NDArray[np.bool_]:
     """Return which rows are drawn, uniformly: (number of rows,), in their order.
 
-    A row's place in the draw is a hash of (seed, id), so that a smaller draw is part of a larger
-    one, whatever the rows' order. Only ids are read; eight bytes a row stay.
+    By a hash of (seed, id): a smaller draw is part of a larger one. Eight bytes a row in memory.
     """
     names = (name for batch in rows.batches(["id"]) for name in batch["id"].to_pylist())
     places = np.fromiter((number_of(f"{seed}/{name}") for name in names), dtype=np.uint64)

@@ -4,9 +4,11 @@ import glob
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from spyhop.schema import ArtifactError
 
 
 @contextmanager
@@ -15,9 +17,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Files reach the disk before the rename. On an error nothing changes at `path`. Leftovers of a
     killed process are deleted by the next write to the same path on this host.
-
-        with atomic_write(path) as temporary:
-            temporary.write_text(text)
     """
     prefix = f".{path.name}.{socket.gethostname()}-"
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
@@ -54,3 +53,27 @@ def is_alive(process: str | int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+def export_file(file: Path, place: Path) -> Path:
+    """Copy a file out of its artifact; an existing one is replaced whole or not at all."""
+    return _export(file, place, lambda temporary: shutil.copy2(file, temporary))
+
+
+def export_folder(folder: Path, place: Path) -> Path:
+    """Link `place` to an artifact's folder; only a link is replaced."""
+    if place.exists() and not place.is_symlink():
+        raise ArtifactError(f"{place}: exists and is no link of spyhop's; the result is {folder}")
+    target = os.path.relpath(folder, place.parent)
+    return _export(folder, place, lambda temporary: temporary.symlink_to(target))
+
+
+def _export(result: Path, place: Path, write: Callable[[Path], object]) -> Path:
+    try:
+        with atomic_write(place) as temporary:
+            write(temporary)
+    except OSError as error:
+        raise ArtifactError(
+            f"{place}: cannot be written ({error.strerror}); the result is {result}"
+        ) from None
+    return place

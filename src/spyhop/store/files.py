@@ -32,9 +32,6 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     """Return the files below a folder whose relative path matches; a file is returned itself.
 
     Hidden files are skipped. A pattern without `/` is matched with names in any folder below.
-
-    Raises:
-        InputError: If no file matches.
     """
     if folder.is_file():
         return [folder]
@@ -91,12 +88,7 @@ def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
-    """Return the value of JSON text.
-
-    Raises:
-        ValueError: Also where it is nested too deeply, or holds half of a character (a surrogate
-            without its other half), which no table can hold.
-    """
+    """Return the value of JSON text; deep nesting and half a character are a `ValueError`, too."""
     try:
         found = json.loads(text)
     except RecursionError:
@@ -115,10 +107,7 @@ def json_lines(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place of each line (`file: line 7`) and its value; empty lines are skipped.
 
-    Args:
-        path: The file.
-        mark: Between file and number, in places and messages.
-        parse: Reads the text of a line; raises a `ValueError` where it cannot.
+    `mark` is between file and number; `parse` raises a `ValueError` where it cannot read a line.
     """
     for number, line in lines(path, mark):
         if shown := line.strip():

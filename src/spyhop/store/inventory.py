@@ -48,11 +48,7 @@ class Inventory:
         ]
 
     def idle(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
-        """Return what no recipe's last run needs, of these kinds.
-
-        By default neither the work of a killed run, which can resume from its last checkpoint, nor
-        journals, which may hold paid replies.
-        """
+        """Return what no last run needs; by default artifacts, not work to resume or replies."""
         return [entry for entry in self.entries if entry.kind in kinds and not entry.needed_by]
 
     def free(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
@@ -124,10 +120,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _users(root: Path) -> dict[str, list[str]]:
-    """Return what refers to each artifact: the last runs' steps, and links in the store's folder.
-
-    A copy of a store may hold copies of artifacts in place of the links to them.
-    """
+    """Return what refers to each artifact: steps of the last runs, and links in the store."""
     users: dict[str, list[str]] = {}
     for link in sorted([*root.glob("*"), *(root / RUNS).glob("*/*")]):
         in_runs = link.parent != root

@@ -14,9 +14,7 @@ KEY_CHARS = 16
 def canonical(value: object) -> str:
     """Return the one JSON text of a value made of plain data and pydantic models.
 
-    Raises:
-        TypeError: On anything else. There is no fallback to `repr`, which may hold an address
-            or hide a difference; turn the value into plain data first.
+    Anything else is a `TypeError`: `repr` may hold an address or hide a difference.
     """
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 

@@ -46,7 +46,7 @@ def _arrow_type(annotation: Any) -> pa.DataType:  # noqa: ANN401 (a type express
 class PartWriter:
     """Write dicts or record batches as `part-00000.parquet`, ... with a fixed number of rows each.
 
-    The same rows in the same order give the same files, byte for byte, with the same pyarrow.
+    The same rows give the same files, byte for byte, with the same pyarrow.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:

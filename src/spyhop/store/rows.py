@@ -1,8 +1,7 @@
 """Rows of files from outside, in the formats that people have; every room reads rows through here.
 
-JSON lines, a JSON array, CSV, TSV, Parquet and the Arrow files of `datasets`' `save_to_disk`; text
-formats also packed as `.gz`, `.bz2` or `.zst`. Rows come one by one, so memory stays flat. Folders
-of artifacts count as Parquet.
+JSON lines, a JSON array, CSV, TSV (also packed), Parquet, artifacts, and the Arrow files of
+`datasets`' `save_to_disk`. Rows come one by one, so memory stays flat.
 """
 
 import codecs
@@ -63,10 +62,8 @@ def _kind(path: Path) -> str | None:
 def row_files(path: Path, pattern: str = "*") -> list[Path]:
     """Return the files of rows in a folder, an artifact or a saved data set; or the file itself.
 
-    With the pattern `*`, files with other endings (a README) are passed over.
-
-    Raises:
-        InputError: If there is no such file, or a saved data set has several splits.
+    With the pattern `*`, files with other endings (a README) are passed over. A data set must have
+    one split.
     """
     if path.is_file() or (path / RECORD).is_file():
         return table_files(path, pattern)
@@ -89,18 +86,20 @@ def read_rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the place of each row of a file (`file: line 7`), for messages, and the row.
 
-    Args:
-        path: The file.
-        columns: Columns of a Parquet file to read; default: all.
-        mark: Text between file and line number.
-
-    Raises:
-        InputError: If the ending is unknown or the file is broken, naming the place.
+    Of a Parquet file some `columns` may be read. `mark` is between file and line number. A broken
+    file is an `InputError` that names the place.
     """
     kind = kind_of(path)
     if kind in (PARQUET, ARROW):
-        batches = parquet_batches(path, columns) if kind == PARQUET else _arrow_batches(path)
-        yield from _batch_rows(path, batches)
+        number = 0
+        for batch in parquet_batches(path, columns) if kind == PARQUET else _arrow_batches(path):
+            try:
+                values = batch.to_pylist(maps_as_pydicts="strict")
+            except (UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
+                where = f"{path}: rows {number + 1} to {number + batch.num_rows}"
+                raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
+            yield from ((f"{path}: row {n}", row) for n, row in enumerate(values, number + 1))
+            number += batch.num_rows
         return
     rows = _json_rows(path, mark) if kind == ".jsonl" else _csv_rows(path, kind, mark)
     for where, row in rows:
@@ -221,18 +220,3 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
         else:
             yield from pa.ipc.open_stream(source)
-
-
-def _batch_rows(
-    path: Path, batches: Iterator[pa.RecordBatch]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = 0
-    for batch in batches:
-        try:
-            rows = batch.to_pylist(maps_as_pydicts="strict")
-        except (UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
-            where = f"{path}: rows {number + 1} to {number + batch.num_rows}"
-            raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
-        for row in rows:
-            number += 1
-            yield f"{path}: row {number}", row

@@ -59,11 +59,10 @@ class Source:
         if not self.path.is_dir():
             kind = "neither a file nor a folder" if self.path.exists() else "no such file or folder"
             raise InputError(f"{self.path}: {kind}")
-        names = {file: file.relative_to(self.path) for file in sorted(self.path.rglob("*"))}
         files = {
             name.as_posix(): file
-            for file, name in names.items()
-            if file.is_file() and not is_hidden(name)
+            for file in sorted(self.path.rglob("*"))
+            if file.is_file() and not is_hidden(name := file.relative_to(self.path))
         }
         if not files:
             raise InputError(f"{self.path}: the folder holds no files")

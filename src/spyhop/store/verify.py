@@ -1,8 +1,7 @@
 """Content that is read back is the content that was written, or one clear line.
 
-Whole files are compared with a digest taken when they were written. XXH3 (128 bits) reads several
-gigabytes a second, so that checking a file costs a few hundredths of scanning it; identity rests on
-SHA-256 instead (`artifact.digests`). JSON documents end with a digest of their own text.
+Whole files are compared with their XXH3 digest (128 bits, several gigabytes a second); identity
+rests on SHA-256 instead (`artifact.digests`). JSON documents end with a digest of their own text.
 """
 
 from pathlib import Path

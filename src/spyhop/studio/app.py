@@ -24,7 +24,6 @@ from spyhop.studio import (
     pages_compare,
     pages_follow,
     pages_label,
-    pages_replies,
     pages_rows,
     pages_runs,
     pages_vote,
@@ -34,7 +33,6 @@ from spyhop.studio.site import Site, page, stores_by_name
 
 PAGES: tuple[ModuleType, ...] = (
     pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
-    pages_replies,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
@@ -43,15 +41,10 @@ PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
 def create_app(
     stores: Sequence[Path], token: str | None = None, models: Sequence[Path] = ()
 ) -> Starlette:
-    """Return the application over these stores.
+    """Return the application over these output folders.
 
-    Args:
-        stores: Output folders.
-        token: Required from every browser; None serves loopback addresses only.
-        models: Teacher files and folders of weights to chat with, besides the stores' checkpoints.
-
-    Raises:
-        InputError: If a store is not a folder.
+    `token` is required from every browser; None serves loopback addresses only. `models` are
+    teacher files and folders of weights to chat with, besides the stores' checkpoints.
     """
     for store in stores:
         if not store.is_dir():
@@ -85,11 +78,7 @@ def serve(
     token: str | None = None,
     models: Sequence[Path] = (),
 ) -> None:
-    """Serve the pages until the process is stopped.
-
-    Raises:
-        InputError: If other machines could open the page without a token, or the port is taken.
-    """
+    """Serve the pages until the process is stopped; another address than loopback needs a token."""
     if host not in LOOPBACK and not token:
         raise InputError(
             f"--host {host}: other machines could open the page; add a secret, such as "

@@ -1,18 +1,13 @@
-"""Work that needs heavy libraries, in a process of its own: plans, and rows as token ids.
-
-So the server stays small, and a plan that fails or takes memory ends nothing else.
-"""
+"""Plans, and rows as token ids, in a process of its own: the server stays small and safe."""
 
 import sys
-import threading
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import pick_format
-from spyhop.processes import WorkerProcess, WorkItem
+from spyhop.processes import Service, WorkItem
 from spyhop.recipe import resolve
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
@@ -23,31 +18,18 @@ from spyhop.schema import InputError, RecipeError, SpyhopError
 from spyhop.train.encoding import Encoding, encode_rows, masked_row
 
 LONGEST_S = 120.0
-_LOCK = threading.Lock()
+_WORKER = Service("spyhop.studio.helper:serve")
 
 
 def ask(task: str, *arguments: Any) -> Any:  # noqa: ANN401 (a task's)
     """Return what a task of this module returns, computed in the other process.
 
-    Raises:
-        SpyhopError: If it cannot be computed, or takes longer than `LONGEST_S`.
+    An error, or more than `LONGEST_S`, is a `SpyhopError`.
     """
-    with _LOCK:
-        try:
-            _worker().send(WorkItem(time_s=LONGEST_S))
-            _worker().send((task, arguments))
-            is_error, found = _worker().receive()
-        except (SpyhopError, OSError):
-            _worker.cache_clear()
-            raise
+    is_error, found = _WORKER.ask(WorkItem(time_s=LONGEST_S), (task, arguments))
     if is_error:
         raise InputError(found)
     return found
-
-
-@cache
-def _worker() -> WorkerProcess:
-    return WorkerProcess("spyhop.studio.helper:serve")
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
@@ -69,9 +51,8 @@ def plan_edit(recipe: Path, changes: list[str], root: Path) -> list[dict[str, An
     if file.recipe not in RECIPES:
         raise RecipeError(f"{recipe}: recipe = {file.recipe!r} is unknown")
     kind = RECIPES[file.recipe]
-    resolved = resolve(
-        kind.build(file.config(kind.config_type), file.name), root, without_missing=True
-    )
+    built = kind.build(file.config(kind.config_type), file.name)
+    resolved = resolve(built, root, without_missing=True)
     return [
         {
             "name": line.step.name, "is_made": line.is_made, "why": why(resolved, line.step),

@@ -23,11 +23,7 @@ LABELLED = (
 
 
 def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (plain data)
-    """Return the rows of a query; `$name` stands for a value, such as the parts of an artifact.
-
-    Raises:
-        ArtifactError: If a file cannot be read, or has other columns than the query needs.
-    """
+    """Return the rows of a query; `$name` stands for a value, such as the parts of an artifact."""
     with duckdb.connect(config=SETTINGS) as base:
         try:
             found: list[dict[str, Any]] = base.sql(sql, params=values).to_arrow_table().to_pylist()
@@ -67,10 +63,7 @@ def model_name(artifact: Artifact) -> str:
 
 
 def exchanges(artifact: Artifact, ids: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Return question and response of rows by their ids; rows without a response are missing.
-
-    A question that is no part of a row is read from the items or questions that were asked.
-    """
+    """Return question and response of rows by their ids; rows without a response are missing."""
     rows = rows_by_id(artifact, ids)
     asked = questions(artifact, [row_id for row_id, row in rows.items() if not question_of(row)])
     return {

@@ -1,4 +1,4 @@
-"""Follow a row through a store by its id: to the rows it was made from, and to what became of it.
+"""Follow a row: to the rows it was made from, to what became of it, and to its model's reply.
 
 A row names its sources in columns that end in `_id`, and an id is a hash of content, so equal ids
 are the same row in every artifact. `system_id` names a set's entry that many rows share.
@@ -6,7 +6,7 @@ are the same row in every artifact. `system_id` names a set's entry that many ro
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +14,36 @@ from time import monotonic
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from spyhop.schema import InputError
+from spyhop.augment.answer import AnswerConfig
+from spyhop.evaluate.asking import request_of
+from spyhop.evaluate.measure import MeasureConfig
+from spyhop.models import Request as ModelRequest
+from spyhop.models import Sampling
+from spyhop.models.base import request_key
+from spyhop.models.calls import Reply
+from spyhop.models.journal import history
+from spyhop.schema import InputError, Item, Message
 from spyhop.store import Artifact
 from spyhop.store.files import byte_lines, matching
 from spyhop.store.rows import PARQUET, read_rows
 from spyhop.studio.helper import ask
+from spyhop.studio.lookup import made_from, response_of, rows_by_id
 from spyhop.studio.pages_rows import place_of
-from spyhop.studio.site import Catalog, page, site_of
+from spyhop.studio.site import Catalog, artifact_of, page, site_of
 from spyhop.studio.tables import Engine, Table
 
 MOST_ROWS = 6
 SEARCH_S, LEAST_CHARS, MOST_CHARS = 1.5, 10, 80
 """Seconds that source files are searched, and characters that are looked for."""
 TOKENIZER, SETTINGS = "tokenizer_config.json", ("train_on", "thinking", "history")
+ASKED = ("teacher", "model", "judge", "writer")
+"""Names of the inputs that are models."""
+Sent = tuple[ModelRequest, Sampling]
 
 
 @dataclass(slots=True)
@@ -78,8 +91,8 @@ def follow(
 def _source(artifact: Artifact, row: Mapping[str, Any]) -> str:
     """Return the file and line that a row was read from, if it does not state them.
 
-    The second half of its longest line is looked for, since a template may have written its
-    beginning, in the inputs that are files of this machine; for at most `SEARCH_S` seconds.
+    The second half of its longest line is searched for (a template may have written its beginning)
+    in the inputs that are files of this machine, for at most `SEARCH_S` seconds.
     """
     lines = [each for value in row.values() if isinstance(value, str) for each in value.split("\n")]
     longest, end = max(lines, key=len, default=""), monotonic() + SEARCH_S
@@ -175,4 +188,50 @@ def mask(request: Request) -> Response:
     return page(request, "mask.html", **values, **(names | {"steps": catalog.steps()}))
 
 
-routes = [Route("/follow/{store}/{artifact}", trace), Route("/mask/{store}/{artifact}", mask)]
+def reply(request: Request) -> Response:
+    """Show what is known of the reply behind a row."""
+    artifact, row_id = artifact_of(request), request.path_params["row"]
+    row = rows_by_id(artifact, [row_id]).get(row_id)
+    if row is None:
+        raise HTTPException(404, f"{artifact} has no row {row_id:.80}.")
+    inputs = artifact.record.inputs
+    model = next((inputs[name][0] for name in ASKED if name in inputs), None)
+    sent = {request_key("generate", sampling, each): (each, sampling)
+            for each, sampling in _sent(artifact, row)}  # fmt: skip
+    text = "" if sent else (row.get("reason") or (row.get("rating") or {}).get("reason") or "")
+    identity = model.digest if model else ""
+    found, failed = history(artifact.path.parent, identity, list(sent), text)
+    request_sent = sent.get(found.key if found else "", next(iter(sent.values()), None))
+    return page(
+        request, "reply.html", artifact=artifact, row=row, model=model, answered=found,
+        reply=Reply.model_validate_json(found.reply) if found else None, failed=failed,
+        sent=request_sent, response=response_of(row), is_by_text=bool(text),
+        store=request.path_params["store"],
+    )  # fmt: skip
+
+
+def _sent(artifact: Artifact, row: Mapping[str, Any]) -> Iterator[Sent]:
+    """Yield the requests that a row may be the reply to: the first one, then its repetitions."""
+    if artifact.record.stage == "augment.answer":
+        turns = [Message.model_validate(turn) for turn in row["messages"]]
+        asked = turns[:-1] if turns[-1].role == "assistant" else turns
+        config = AnswerConfig.model_validate(artifact.record.config)
+        more = round(config.sampling.max_new_tokens * config.outcomes.more_room)
+        room = config.sampling.model_copy(update={"max_new_tokens": more})
+        number = row["sample_index"]
+        for sampling, sample in ((config.sampling, number), (room, number),
+                                 (config.sampling, number + config.num_samples)):  # fmt: skip
+            yield ModelRequest(id=row["id"], messages=asked, sample_index=sample), sampling
+    elif artifact.record.stage == "evaluate.measure" and row["finish_reason"] != "likelihood":
+        measured = MeasureConfig.model_validate(artifact.record.config)
+        for source in made_from(artifact, "items"):
+            for item in map(Item.model_validate, rows_by_id(source, [row["id"]]).values()):
+                protocol = measured.protocol(item.suite)
+                yield request_of(item, row["sample_index"], protocol), protocol.sampling
+
+
+routes = [
+    Route("/follow/{store}/{artifact}", trace),
+    Route("/mask/{store}/{artifact}", mask),
+    Route("/reply/{store}/{artifact}/{row}", reply),
+]

@@ -150,10 +150,7 @@ def _row(request: Request, row_id: str) -> tuple[dict[str, Any] | None, list[str
 
 
 def ranking(artifact: Artifact) -> Ranked:
-    """Return the most suspicious rows by id, with the reasons.
-
-    Rows without a reason follow in a fixed random order.
-    """
+    """Return the most suspicious rows by id, with the reasons; rows without one in random order."""
     parts, least = parts_of(artifact), _SUSPICION["least"]
     described = query("DESCRIBE FROM read_parquet($parts)", parts=parts)
     columns = {row["column_name"] for row in described}

@@ -1,7 +1,4 @@
-"""Files of rows that people write: votes and labels, one row for each thing a person judged.
-
-They lie in the folder `people` of a store, beside its artifacts, and are inputs of the next run.
-"""
+"""Votes and labels of people, in the folder `people` of a store; inputs of the next run."""
 
 import json
 import os
@@ -29,8 +26,7 @@ def put(
 ) -> None:
     """Add a row, or replace or remove the one that has the same `key`.
 
-    The change is on disk when this returns. A new row is appended. Else the whole file is written
-    under another name and renamed, so that readers see all of it. Writers wait for each other.
+    The change is on disk when this returns; readers see all of it or nothing. Writers wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):

@@ -1,9 +1,8 @@
 """Which requests are answered: from this page only, or with the token; and what a page may load.
 
-A page of another site may make a browser send requests here. Three rules refuse them: the Host
-header must be a loopback name (else a name that another site points to 127.0.0.1 would be
-this page's origin), a request that changes something must state this page as its Origin, and a
-request that another page sends is refused unless the person follows a link.
+Refused are: a Host that is no loopback name (else a name that another site points to 127.0.0.1
+would be this page's origin), a request that changes something without this page as its Origin, and
+any other request that another page sends, unless the person follows a link.
 """
 
 import hmac

@@ -1,8 +1,7 @@
 """Rows of an artifact through DuckDB on its files: pages by key, filters, order, search, counts.
 
-A row's address is its part and its place in that part (`3.120`), so that a page follows another
-without counting rows. Without an order, parts are read one after the other until a page is full;
-each is verified first. Orders and counts read a column of all parts at once.
+A row's address is its part and its place in that part (`3.120`). Without an order, parts are read
+one after the other until a page is full; orders and counts read a column of all parts at once.
 """
 
 import os
@@ -150,13 +149,11 @@ class Table:
 
     def find(self, names: Sequence[str], ids: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """Return the first rows that have one of the ids in one of the columns."""
-        found: list[dict[str, Any]] = []
-        terms = [f"{_quoted(name)} IN (SELECT unnest($ids::VARCHAR[]))" for name in names]
-        if terms and ids:
-            sql = f"{_sql('previews', self.columns, self.top)} WHERE ({' OR '.join(terms)})"
-            sql += " LIMIT $limit"
-            found = self._run(None, sql, {"ids": ids, "limit": limit})
-        return [_placed(row) for row in found]
+        if not names or not ids:
+            return []
+        terms = " OR ".join(f"{_quoted(n)} IN (SELECT unnest($ids::VARCHAR[]))" for n in names)
+        sql = f"{_sql('previews', self.columns, self.top)} WHERE ({terms}) LIMIT $limit"
+        return [_placed(row) for row in self._run(None, sql, {"ids": ids, "limit": limit})]
 
     def counts(self, query: RowQuery, bins: Mapping[str, Bins]) -> dict[str, list[dict[str, Any]]]:
         """Return the number of rows by value of each column that has few values, and by bin.

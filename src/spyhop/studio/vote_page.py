@@ -1,7 +1,4 @@
-"""The page on which people vote: one file that needs no network and runs no text of a row.
-
-The studio shows the same pairs with the same script, and also sends the votes to a file.
-"""
+"""The page on which people vote: one file that needs no network and runs no text of a row."""
 
 import base64
 import hashlib
@@ -22,12 +19,7 @@ _JSON_IN_HTML = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u202
 
 
 def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
-    """Return the page. It shows texts as text; its policy allows its own script and style only.
-
-    Args:
-        names: Of the two models; voters do not see them.
-        pairs: What to vote on, screening items among them.
-    """
+    """Return the page. It shows texts as text; its policy allows its own script and style only."""
     style = asset("report.css") + _static("studio.css") + _static("people.css")
     texts = {"script": _static("keys.js") + _static("vote.js"), "style": style}
     for name in ("script", "style"):

@@ -50,7 +50,7 @@ def sentences(text: str) -> list[str]:
 def asks(text: str) -> bool:
     """Return whether a text contains a question or a request, ends with a cue, or is a title.
 
-    English only, by words and their order; a text in another language asks if it cannot be read.
+    A text in another language than English always asks.
     """
     if language_of(text) not in ("", "en"):
         return True
@@ -64,7 +64,10 @@ def asks(text: str) -> bool:
     if has_cue and is_label and not _ANSWERING.match(parts[-1]):
         return True
     is_told = len(text.split()) <= FIRST_PERSON_WORDS and _FIRST_PERSON.match(parts[0])
-    return bool(is_told) or (len(parts) == 1 and _is_title(parts[0], text))
+    is_sentence = text.rstrip().endswith((".", "!", "\u3002")) or _FINITE.search(parts[0])
+    most = TITLE_WORDS * (3 if parts[0][:1].islower() else 1)  # a query may be longer
+    is_short = len(parts) == 1 and len(parts[0].split()) <= most
+    return bool(is_told) or (is_short and not is_sentence and _ANSWERING.match(parts[0]) is None)
 
 
 def language_of(text: str) -> str:
@@ -103,9 +106,3 @@ def _is_imperative(sentence: str) -> bool:
     first = re.findall(r"[\w']+", sentence.lower().replace("re-", "re"))[:2]
     is_adverb = len(first) > 1 and (first[0].endswith("ly") or first[0] in ("either", "both"))
     return first == ["do", "not"] or bool(_IMPERATIVES & {*first[: 1 + is_adverb]})
-
-
-def _is_title(sentence: str, text: str) -> bool:
-    most = TITLE_WORDS * (3 if sentence[:1].islower() else 1)  # a query may be longer
-    is_sentence = text.rstrip().endswith((".", "!", "\u3002")) or _FINITE.search(sentence)
-    return len(sentence.split()) <= most and not (is_sentence or _ANSWERING.match(sentence))

@@ -1,8 +1,7 @@
 r"""Read the option that a multiple-choice response chooses. Linear in the length of the text.
 
-Two readings exist side by side, since they disagree where it matters: `first_capital` is the rule
-of the Orca paper, kept so that its numbers can be compared; `choice` is the default and guesses
-nothing.
+`choice` is the default and guesses nothing; `first_capital` is the rule of the Orca paper, kept so
+that its numbers can be compared.
 """
 
 import re
@@ -33,15 +32,10 @@ _SET_OFF = (  # the end of a bare label; "A dog", "I'm", "C.S." and "3.5" have n
 def first_capital(text: str, labels: Sequence[str]) -> str | None:
     """Return the first character of `text` that is one of `labels`: the Orca paper's rule.
 
-    Known hazards, all of them the paper's: a capital inside a word counts ("Based on" gives B,
-    "After" A, "Choice" C), so does a label that is only mentioned ("(A) is wrong, so (B)" gives A),
-    and an answer in small letters is missed. A model that explains first is misread more often
-    than one that opens with the letter. Options labelled by digits cannot be read this way.
-
-    Args:
-        text: The response, cue not included.
-        labels: Single capital letters. AGIEval's own code takes A to F for every question;
-            pass "ABCDEF" to repeat that.
+    Known hazards, all of them the paper's: a capital inside a word counts ("Based on" gives B), so
+    does a label that is only mentioned ("(A) is wrong, so (B)" gives A), and an answer in small
+    letters is missed; a model that explains first is misread more often. Labels are single capital
+    letters; AGIEval's own code takes "ABCDEF" for every question.
 
     Source: Orca (arXiv:2306.02707), parsing of multiple-choice answers; AGIEval v1 has the same.
     """
@@ -69,10 +63,8 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
     that cannot be scored: None, also when an earlier statement was clear. A label that is merely
     mentioned never counts, nor does the article in "the answer is a dog".
 
-    Args:
-        text: The response, cue and thought not included. Markdown and LaTeX are read.
-        labels: What the options are called, `A`, `B`, ... or `0`, `1`, ...; matched in either
-            case, returned as given here.
+    `text` is without cue and thought; Markdown and LaTeX are read. `labels` (`A`, ... or `0`, ...)
+    match in either case.
     """
     spelling = {label.upper(): label for label in labels}
     if not spelling:

@@ -1,8 +1,7 @@
 """Texts that contain an evaluation item: one index, one type of dropped row, one loop.
 
-An item is found in a text that is equal to its question, whatever its length, and in a text that
-shares a run of words (an n-gram) with it. The search is for the question without its options and
-cue, which other items share.
+An item is found in a text that equals its question, and in one that shares an n-gram of words with
+its question without options and cue, which other items share.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,9 +95,7 @@ class ItemIndex:
     def matches(self, texts: Sequence[str], wholes: Sequence[str] = ()) -> Iterator[Match]:
         """Yield every item in every text, kind by kind; the same match may come repeatedly.
 
-        Args:
-            texts: Searched for n-grams.
-            wholes: What of each text must equal an item's question; default: the whole text.
+        `wholes` are the parts of the texts that are compared with whole questions; default: all.
         """
         if not self.items:
             return

@@ -39,22 +39,13 @@ class Diversity:
         return self.pairs.total()
 
     @property
-    def verbs(self) -> Counter[str]:
-        """How often each verb occurs, over all nouns."""
-        return Counter(verb for verb, _ in self.pairs.elements())
-
-    @property
     def entropy_bits(self) -> float:
         """Entropy of the pairs; 2 to this power is how many equally frequent ones say the same."""
         total = max(1, self.num_read)
         return -sum(n / total * math.log2(n / total) for n in self.pairs.values()) + 0.0
 
     def distinct(self, num_read: int) -> float:
-        """Return the distinct pairs expected among `num_read` instructions.
-
-        Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971): each pair
-        counts with the probability that a draw without replacement contains it.
-        """
+        """Return the distinct pairs expected among `num_read` (rarefaction, Hurlbert 1971)."""
         total = self.num_read
         if num_read >= total:
             return float(len(self.pairs))

@@ -1,11 +1,8 @@
 r"""Read the free answer that a response states, and compare it with a gold answer.
 
-Pure functions, linear in the length of the text. Nothing here guesses: a response without a
-readable answer gives None, which is counted apart from a wrong answer. Letters of options are read
-by `spyhop.text.choices`, numbers by `spyhop.text.numbers`.
-
-A base model may go on after its answer and invent the next question. Everything is read as the
-response here; cutting it is the business of the stop strings.
+Linear in the length of the text. A response without a readable answer gives None, which is counted
+apart from a wrong answer. Letters of options are read by `spyhop.text.choices`, numbers by
+`spyhop.text.numbers`.
 """
 
 import re
@@ -41,9 +38,6 @@ def readings(text: str) -> list[str]:
     of the line; or the content of a later `\boxed{...}`. Without a mark it is the whole response
     if that is one line of at most `BARE_ANSWER_CHARS` characters. Of "Yes, since ..." only the
     word is kept, also where a longer response opens with it.
-
-    The metric published with the BIG-Bench-Hard outputs is exact match of the text between "the
-    answer is" and the full stop; results are equal on the 12 tasks that were compared.
     """
     clean = _SPACES.sub(" ", normal(text)).strip()
     found = marks(clean)
@@ -65,17 +59,14 @@ def readings(text: str) -> list[str]:
 def normalise(answer: str, *, keep_brackets: bool = False) -> str:
     """Return `answer` in the form in which free answers are compared. Idempotent.
 
-    Case, outer punctuation and quotes, brackets around the whole, markup, runs of white space,
-    thousands separators, a currency sign and the zeros of "24.0" go; inner punctuation, signs and
-    units stay. An answer of punctuation only (`] ] >`) is left as it is.
-
-    Args:
-        answer: A free answer.
-        keep_brackets: Keep brackets at the ends; unmatched ones go otherwise.
+    Case, outer punctuation and quotes, brackets around the whole or unmatched at its ends (unless
+    `keep_brackets`), markup, runs of white space, thousands separators, a currency sign and the
+    zeros of "24.0" go; inner punctuation, signs and units stay. An answer of punctuation only
+    (`] ] >`) is left as it is.
     """
     plain = _WRAPPERS.sub(" ", normal(answer).translate(_TYPOGRAPHY)).lower()
     text = " ".join(plain.split())
-    bare = _stripped(text, keep_brackets)
+    bare = _stripped(text, {} if keep_brackets else _partners(text))
     if not any(char.isalnum() for char in bare):
         bare = text.strip(_OUTER_END) or text
     if number := _NUMBER.fullmatch(bare):
@@ -85,9 +76,8 @@ def normalise(answer: str, *, keep_brackets: bool = False) -> str:
     return bare
 
 
-def _stripped(text: str, keep_brackets: bool) -> str:
+def _stripped(text: str, partner: dict[int, int]) -> str:
     """Return a text without outer punctuation, nor brackets around it or unmatched at its ends."""
-    partner = {} if keep_brackets else _partners(text)
     start, end = 0, len(text)
     while start < end:
         if text[start] in _OUTER_START or partner.get(start) == -1:
@@ -118,8 +108,8 @@ def _partners(text: str) -> dict[int, int]:
 def matches(extracted: str | None, target: str) -> bool:
     """Return whether an extracted answer equals the gold text once both are normalised.
 
-    Brackets at the ends count where the gold answer has some, as an interval has. None matches
-    nothing. There is no substring or fuzzy matching: "5 apples" is not "5".
+    Brackets at the ends count where the gold answer has some, as an interval has. "5 apples" is not
+    "5".
     """
     if extracted is None:
         return False

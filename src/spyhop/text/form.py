@@ -1,7 +1,7 @@
 """The form of a response, apart from its content: length, layout, step markers, hedging, phrases.
 
 Every feature is on a scale on which 1 is a clear difference: a doubling of a count, or a quarter of
-the phrases. Features are read by rule, in time linear in the text.
+the phrases.
 """
 
 import re
@@ -22,10 +22,7 @@ _PHRASES_PER_UNIT = 0.25
 
 
 def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """Return the word pairs that at least two of the texts share: their form, not their content.
-
-    Figures count as one word, so that no pair depends on a result.
-    """
+    """Return the word pairs that at least two of the texts share; figures count as one word."""
     counts = Counter(pair for text in texts for pair in set(pairwise(_words(text))))
     return frozenset(pair for pair, num in counts.items() if num > 1)
 
@@ -33,9 +30,7 @@ def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
 def form_of(text: str, phrases: frozenset[tuple[str, str]]) -> tuple[float, ...]:
     """Return the features of a text, in the order of `FEATURES`.
 
-    Args:
-        text: A response.
-        phrases: Those of the writer that `overlap` compares with; see `phrases_of`.
+    `phrases` are those of the writer that `overlap` compares with; see `phrases_of`.
     """
     words = _words(text)
     pairs = list(pairwise(words))

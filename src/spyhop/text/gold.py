@@ -40,11 +40,7 @@ class Reading(NamedTuple):
 
 
 def options(question: str) -> list[str]:
-    """Return the labels `A`, `B`, ... that a question offers, if it offers two or more.
-
-    "(A) ...", "A) ...", "A. ..." and "A: ..." offer; the letters must follow each other from A, so
-    that the "A:" of a cue is no option.
-    """
+    """Return the labels `A`, `B`, ... that a question offers, if these are two or more."""
     found = {bracketed or bare for bracketed, bare in _OPTION.findall(question)}
     labels = list(takewhile(found.__contains__, ascii_uppercase))
     return labels if len(labels) > 1 else []
@@ -76,7 +72,7 @@ def read(
 
     Args:
         response: What a model wrote; thoughts are removed here.
-        question: The prompt; its options are read from its text.
+        question: The prompt; options are read from its text, unless their `labels` are known.
         target: The gold answer: a label, a number, or text, perhaps behind a derivation and `####`.
         labels: The options' labels where they are known; a response is then read as a choice.
         is_whole: Whether the model ended the response; of others only a marked answer is read.
@@ -119,8 +115,7 @@ def _read_free(text: str, gold: str, *, is_whole: bool) -> Reading:
 def stated(response: str, question: str, target: str = "") -> str | None:
     """Return the answer that a response states, in its normal form, or None if it cannot be read.
 
-    Without a gold answer it is a choice where the question has options and the response names
-    one, else the free answer; a short one with a number in it counts as this number.
+    Without a gold answer it is the named option, else the free answer or its one number.
     """
     if target:
         return read(response, question, target).answer
@@ -139,10 +134,7 @@ def is_right(response: str, question: str, target: str) -> bool | None:
 
 
 def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
-    """Return the label of the one option whose text a response states.
-
-    It is the stated answer, or subject or predicate of the first sentence: "The jay is the one".
-    """
+    """Return the label of the one option that is the stated answer, or is in the first sentence."""
     answers = {normalise(answer) for answer in readings(text)}
     first = normalise(sentences(text.strip().partition("\n")[0])[0])
     found = [

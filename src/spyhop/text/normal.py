@@ -14,8 +14,7 @@ _FOLDED = {**_FULL_WIDTH, **_INVISIBLE}
 def normal(text: str) -> str:
     """Return a text in NFC with full-width forms as plain ones, without invisible characters.
 
-    Soft hyphens, zero-width characters and marks of direction are invisible. Superscripts,
-    fractions and other compatibility forms stay, since `x²` is not `x2`. Idempotent.
+    Superscripts and other compatibility forms stay, since `x²` is not `x2`. Idempotent.
     """
     if text.isascii():
         return text

@@ -92,9 +92,7 @@ def number_of(gold: str) -> Fraction | None:
 def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
     """Return the number that a response gives as its answer, or None; see the module's rules.
 
-    Args:
-        response: The response, without its thought.
-        is_whole: Whether the model ended it; if not, only a marked answer is read.
+    Of a response that its model did not end, only a marked answer is read.
     """
     text = plain_math(normal(response))
     numbers = _numbers(text)

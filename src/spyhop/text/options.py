@@ -46,10 +46,7 @@ def labels(num: int) -> list[str]:
 
 
 def listed(options: object) -> list[str] | None:
-    """Return the texts of options: of a list, or of lines that all are `(A) text` or `- text`.
-
-    None where they are neither, or the letters of the lines do not follow each other from A.
-    """
+    """Return the texts of options: of a list, or of lines that all are `(A) text` or `- text`."""
     if not isinstance(options, str):
         texts = options if isinstance(options, list | tuple) else [None]
         is_text = all(isinstance(text, str | int | float) for text in texts)

@@ -1,14 +1,12 @@
 """Texts that repeat each other: n-grams, exact and near duplicates.
 
 All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
-of words, which are the same on every machine. Memory: a batch of texts and one byte for each row;
-signatures are in a file, bands in DuckDB with a memory cap.
+of words. Memory: a batch of texts and a byte a row; signatures are in a file, bands in DuckDB.
 """
-
-from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -82,9 +80,7 @@ def _fingerprint(split: list[str]) -> int:
 def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
     """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
 
-    Returns:
-        The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
-        text i has `hashes[begins[i]:begins[i + 1]]`.
+    Returns hashes and begins: text i has `hashes[begins[i]:begins[i + 1]]`.
     """
     num_words = np.array([len(each) for each in split], np.int64)
     num_runs = np.where(num_words > 0, np.maximum(num_words - ngram_words + 1, 1), 0)
@@ -173,14 +169,15 @@ class Duplicates:
     """Exact and near duplicates among texts that come one after the other.
 
     The keep rule: of texts with the same words the first stays. Then, in order, a row is dropped
-    when it is near a *kept* row before it: the row named beside a near duplicate is near it, never
-    merely near another dropped one. The order of the rows alone decides, not their batches.
+    when it is near a *kept* row before it. The order of the rows alone decides, not their batches.
     """
 
     def __init__(
         self, folder: Path, config: NearConfig, *, memory_mb: int = 1024, threads: int = 1
     ) -> None:
-        """Work in an empty folder; DuckDB keeps to `memory_mb` and spills there."""
+        """Work in this folder, which is emptied; DuckDB keeps to `memory_mb` and spills there."""
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
         self._config = config
         self._num_rows = 0
         self._file = (folder / "signatures.bin").open("wb")
@@ -206,7 +203,11 @@ class Duplicates:
             prints = np.array([_fingerprint(each) for each in split], np.uint64)
             self._insert("texts", hash=prints, place=places)
             filled = np.array([bool(each) for each in split])
-            bands = _band_hashes(found[filled])
+            rows = found[filled].astype(np.uint64).reshape(-1, NUM_BANDS, ROWS_PER_BAND)
+            bands = np.zeros(rows.shape[:2], np.uint64)
+            for row in range(ROWS_PER_BAND):
+                bands = mixed(bands ^ rows[:, :, row])
+            bands = np.ascontiguousarray(bands.T)
             numbers = np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1])
             place = np.tile(places[filled], len(bands))
             self._insert("bands", band=numbers, hash=bands.ravel(), place=place)
@@ -267,15 +268,6 @@ _CANDIDATES = """
     SELECT place, earlier, false AS is_exact FROM (SELECT DISTINCT * FROM pairs)
     UNION ALL SELECT place, earlier, true FROM copies
     ORDER BY place, earlier"""
-
-
-def _band_hashes(found: npt.NDArray[np.uint32]) -> Hashes:
-    """Return one hash for each band and signature, (num_bands, N)."""
-    numbers = found.astype(np.uint64).reshape(len(found), NUM_BANDS, ROWS_PER_BAND)
-    hashes = np.zeros(numbers.shape[:2], np.uint64)
-    for row in range(ROWS_PER_BAND):
-        hashes = mixed(hashes ^ numbers[:, :, row])
-    return np.ascontiguousarray(hashes.T)
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,18 +1,17 @@
-"""Jinja templates of benchmarks, evaluated over rows in a sandbox with caps on time and memory.
+"""Jinja templates of benchmarks, evaluated over rows in Jinja's sandbox without loaders.
 
-The sandbox is Jinja's own, without loaders, in a process that is killed at its caps: a template may
-be anybody's.
+A template may be anybody's: its process is killed at its caps on time and memory.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from spyhop.lazy import jinja2
-from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+from spyhop.processes import ProcessDied, Service, WorkItem
 from spyhop.schema import InputError
 
 TIME_S = 10.0
@@ -46,24 +45,18 @@ class Sandbox:
     """
 
     def __init__(self) -> None:
-        self._worker: WorkerProcess | None = None
+        self._worker = Service("spyhop.text.sandbox:serve")
 
     def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+        self._worker.close()
 
     def values(
         self, templates: Mapping[str, str], rows: Iterable[tuple[str, dict[str, Any]]]
     ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Yield the place of each row, the row, and the value of each template by its name.
-
-        Raises:
-            InputError: Naming the row and the template that fails or exceeds a cap.
-        """
+        """Yield the place of each row, the row, and the value of each template by its name."""
         rows = iter(rows)
         while batch := list(islice(rows, BATCH_ROWS)):
             item = _Batch(
@@ -79,13 +72,9 @@ class Sandbox:
                 yield where, row, values
 
     def _evaluated(self, item: _Batch, where: str) -> Any:  # noqa: ANN401 (values or a fault)
-        if self._worker is None:
-            self._worker = WorkerProcess("spyhop.text.sandbox:serve")
         try:
-            self._worker.send(item)
-            return self._worker.receive()
+            return self._worker.ask(item)
         except ProcessDied as error:
-            self._worker = None
             raise InputError(
                 f"{where}: the templates {', '.join(item.templates)} exceed {TIME_S:.0f} s or "
                 f"{MEMORY_BYTES >> 30} GB ({error})"
@@ -104,8 +93,17 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
     environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters["regex_replace"] = _regex_replace
-    compiled = cache(partial(_compiled, environment))
+    environment.filters["regex_replace"] = (  # lm-eval's only filter of its own
+        lambda text, pattern, repl, count=0: re.sub(pattern, repl, text, count=count)
+    )
+
+    @cache
+    def compiled(source: str) -> _Template:
+        if is_text(source):
+            return environment.from_string(source).render
+        expression = environment.compile_expression(source, undefined_to_none=False)
+        return lambda row: expression({"row": row, **row})
+
     while True:
         send(_work(compiled, receive()))
 
@@ -126,13 +124,6 @@ def _work(compiled: Callable[[str], _Template], batch: _Batch) -> list[dict[str,
     return found
 
 
-def _compiled(environment: "jinja2.Environment", source: str) -> _Template:
-    if is_text(source):
-        return environment.from_string(source).render
-    expression = environment.compile_expression(source, undefined_to_none=False)
-    return lambda row: expression({"row": row, **row})
-
-
 def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
     """Return a value as plain data of limited size."""
     if isinstance(value, str) and len(value) > MAX_CHARS:
@@ -148,8 +139,3 @@ def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
     if len(items) > MAX_CHARS:
         raise ValueError(f"a list of more than {MAX_CHARS:,} values")
     return [_plain(each, depth + 1) for each in items]
-
-
-def _regex_replace(text: str, pattern: str, repl: str, count: int = 0) -> str:
-    """lm-eval's only filter of its own."""
-    return re.sub(pattern, repl, text, count=count)

@@ -24,11 +24,9 @@ def token_f1(answer: str, golds: Sequence[str]) -> float:
 
     Source: Rajpurkar et al. (arXiv:1606.05250), section 6.1.
     """
-    return max((_f1(plain_words(answer), plain_words(gold)) for gold in golds), default=0.0)
-
-
-def _f1(answer: list[str], gold: list[str]) -> float:
-    if not answer or not gold:
-        return float(answer == gold)
-    num_shared = (Counter(answer) & Counter(gold)).total()
-    return 2 * num_shared / (len(answer) + len(gold))
+    best, own = 0.0, plain_words(answer)
+    for words in map(plain_words, golds):
+        num_shared = (Counter(own) & Counter(words)).total()
+        both_empty = not own and not words
+        best = max(best, float(both_empty) or 2 * num_shared / (len(own) + len(words)))
+    return best

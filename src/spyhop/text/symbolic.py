@@ -1,21 +1,19 @@
 r"""Symbolic equality of two mathematical answers, by math-verify in a process that may be killed.
 
 An extra, `[math]`: without it no two answers are equal symbolically. math-verify runs out of time
-and memory on some inputs, and raises outside a main thread; a process of its own does neither harm.
+and memory on some inputs, and raises outside a main thread.
 """
 
 import logging
 import re
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from time import monotonic
 from typing import Any
 
-from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+from spyhop.processes import ProcessDied, Service, WorkItem
 
 TIME_S = 5.0
 MEMORY_BYTES = 4 << 30
@@ -39,7 +37,14 @@ def is_equal(answer: str, gold: str) -> bool:
         return False
     if "," in gold and "{" not in gold and gold.strip(" $")[:1] not in ("(", "["):
         return False  # a list, which math-verify compares as a set
-    return _comparer.compare(answer, gold)
+    item = _Comparison(answer=answer, gold=gold, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
+    for _ in range(2):  # the worker may have died before: with the thread that started it
+        try:
+            return bool(_WORKER.ask(item))
+        except ProcessDied as error:
+            if "time cap" in str(error):
+                break
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,37 +53,7 @@ class _Comparison(WorkItem):
     gold: str
 
 
-class _Comparer:
-    """One worker for this process, replaced when it dies."""
-
-    def __init__(self) -> None:
-        self._worker: WorkerProcess | None = None
-        self._lock = threading.Lock()
-
-    def compare(self, answer: str, gold: str) -> bool:
-        item = _Comparison(answer=answer, gold=gold, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
-        with self._lock:
-            started = monotonic()
-            for _ in range(2):  # it may have died before: with the thread that started it
-                try:
-                    return self._ask(item)
-                except ProcessDied:
-                    self._worker = None
-                if monotonic() - started >= TIME_S:
-                    break
-            return False
-
-    def _ask(self, item: _Comparison) -> bool:
-        if self._worker is None:
-            worker = WorkerProcess("spyhop.text.symbolic:serve")
-            worker.send(_Comparison(answer="1", gold="1", time_s=TIME_S))  # imports take a while
-            worker.receive()
-            self._worker = worker
-        self._worker.send(item)
-        return bool(self._worker.receive())
-
-
-_comparer = _Comparer()
+_WORKER = Service("spyhop.text.symbolic:serve", _Comparison(answer="1", gold="1", time_s=TIME_S))
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:

@@ -18,8 +18,7 @@ _OPENING = re.compile(
 def without_thought(response: str) -> str:
     """Return what follows the last thought of a response.
 
-    A thought whose opening mark is in the prompt ends with its closing mark. A response that ends
-    within a thought has no answer: only the text before the thought remains.
+    Of a response that ends within a thought only the text before it remains.
     """
     ends = [found.end() for found in _CLOSING.finditer(response)]
     rest = response[ends[-1] :] if ends else response

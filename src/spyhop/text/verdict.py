@@ -77,9 +77,8 @@ def read_grade(text: str, *, low: float = 1, high: float = 10) -> Reading:
 def read_grades(text: str, *, low: float = 0, high: float = 10) -> Reading:
     """Return a judge's grades of two responses, in the order in which it read them.
 
-    They are the two numbers on the first line, as Vicuna's and Orca's judges are asked to write.
-    If that line holds anything else, they are the last grades that the text states for Assistant 1
-    and 2, or as a marked pair (`Output: (10, 4)`). Other pairs of numbers are no grades.
+    They are the two numbers on the first line, as Vicuna's and Orca's judges are asked to write; if
+    it holds anything else, the last ones stated for Assistant 1 and 2, or as `Output: (10, 4)`.
     """
     text = without_thought(text).strip()
     first = text.partition("\n")[0].strip()
@@ -122,26 +121,21 @@ def _grade(said: str, low: float, high: float) -> float | None:
     return score if low <= score <= high and (scale is None or int(scale) == high) else None
 
 
-def verdict_word(text: str, words: Sequence[str], *, label: str = "verdict") -> str | None:
+def verdict_word(text: str, words: Sequence[str]) -> str | None:
     """Return which of some lower-case words the last verdict line (`VERDICT: WORD`) states.
 
-    The last line that begins with the label decides. If it states anything else ("VERDICT: NOT
-    SATISFIED"), there is no verdict; an earlier line is not taken in its place.
+    If that line states anything else ("VERDICT: NOT SATISFIED"), there is no verdict.
     """
-    found = _WORD.fullmatch("".join(_said(text, label)[-1:]).lower())
+    found = _WORD.fullmatch("".join(_said(text, "verdict")[-1:]).lower())
     return found[1] if found and found[1] in words else None
 
 
-def verdict_score(
-    text: str, *, label: str = "score", low: float = 1, high: float = 5
-) -> float | None:
-    """Return the score of the last verdict line (`Score: 4`), or None.
+def verdict_score(text: str) -> float | None:
+    """Return the score from 1 to 5 of the last verdict line (`Score: 4`), or None.
 
-    If the line holds no number from `low` to `high`, or more than a number ("Score: 4 or 5",
-    "Score: 7", "Score: 4/10"), there is no score. Halves and other fractions are scores. Linear in
-    the text.
+    If the line holds more than a number ("Score: 4 or 5", "Score: 4/10"), there is no score.
     """
-    return _grade("".join(_said(text, label)[-1:]), low, high)
+    return _grade("".join(_said(text, "score")[-1:]), 1, 5)
 
 
 def without_verdict(text: str, *, label: str = "score") -> str:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.lazy import safe, torch, transformers
+from spyhop.lazy import missing, safe, torch, transformers
 from spyhop.schema import Config, TrainingError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -38,8 +37,8 @@ class AdapterConfig(Config):
 
 def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -> None:
     """Refuse what cannot be had here."""
-    if find_spec("peft") is None:
-        raise TrainingError("adapter needs peft: pip install 'spyhop[lora]'")
+    if lack := missing("adapter", "lora"):
+        raise TrainingError(lack)
     if config.quantize is None:
         return
     why = ""
@@ -48,8 +47,8 @@ def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -
         why += "runtime.gpus = 1"
     elif device.type != "cuda":  # on a processor its four-bit product has no gradient
         why = f"needs a CUDA GPU, the runtime's device is {device.type}; remove quantize"
-    elif find_spec("bitsandbytes") is None:
-        why = "needs bitsandbytes: pip install 'spyhop[qlora]', or remove quantize"
+    else:
+        why = missing("", "qlora").strip()
     if why:
         raise TrainingError(f"adapter.quantize = {config.quantize!r} {why}")
 

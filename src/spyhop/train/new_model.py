@@ -72,7 +72,7 @@ def plan_new_model(config: NewModelConfig, tokenizer: Estimate) -> Estimate:
     )
 
 
-@stage(version=1, writes=FOLDER, plan=plan_new_model)
+@stage(version=1, writes=FOLDER, plan=plan_new_model, needs="local")
 def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> None:
     """Write a randomly initialised Llama and its tokenizer as a Hugging Face folder."""
     words = load_tokenizer(tokenizer.path)

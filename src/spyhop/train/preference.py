@@ -73,7 +73,7 @@ def plan_reference(
     return Estimate(rows=pool.rows, seconds=tokens * flops / 3 / CORE_FLOPS)
 
 
-@stage(version=1, writes=PairScore, plan=plan_reference)
+@stage(version=1, writes=PairScore, plan=plan_reference, needs="local")
 def score_pairs(
     ctx: Context,
     config: ReferenceConfig,

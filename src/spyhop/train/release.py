@@ -42,7 +42,12 @@ class ReleaseConfig(Config):
     computed in it, as it does by default on a base that is stored so."""
 
 
-@stage(version=3, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
+@stage(
+    version=3,
+    writes=FOLDER,
+    plan=lambda config, **inputs: Estimate(seconds=2),
+    needs="local",
+)
 def release(
     ctx: Context,
     config: ReleaseConfig,

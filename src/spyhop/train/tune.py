@@ -97,7 +97,7 @@ def plan_tune(
     )
 
 
-@stage(version=5, writes=FOLDER, plan=plan_tune)
+@stage(version=5, writes=FOLDER, plan=plan_tune, needs="local")
 def tune(
     ctx: Context,
     config: TuneConfig,

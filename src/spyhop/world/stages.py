@@ -177,7 +177,7 @@ def draw_copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
         )
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3))
+@stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3), needs="local")
 def train_tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
     words = tokenizers.Tokenizer(tokenizers.models.BPE())
