@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import toys
 from spyhop.report.evaluation import scores_sections
 from spyhop.report.html import Table, write_page
-from spyhop.report.page import ITEMS, MOST_ITEMS, items_section
+from spyhop.report.items import ITEMS, MOST_ITEMS, items_section
 from spyhop.schema import Item, Score
 from spyhop.text.escape import markdown, visible
 

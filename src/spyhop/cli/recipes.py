@@ -1,7 +1,9 @@
 """Commands around recipes: write, list, plan, run and inspect them."""
 
 import shutil
+import sys
 from pathlib import Path
+from shlex import join, quote, split
 from typing import Literal
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
-from spyhop.recipe.graph import refs
+from spyhop.recipe.graph import num_rounds, refs
 from spyhop.recipe.show import find_artifact, show_folder, show_mask, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
@@ -18,7 +20,7 @@ from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS, arms_table, audit_lines, comparison_lines
 from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.sections import AUDITS
-from spyhop.runtime import Runtime
+from spyhop.runtime import Runtime, Shard
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
 from spyhop.store import Artifact, strays
@@ -108,6 +110,7 @@ def run(
     retry_errors: list[str] = NO_NAMES,
     ablate: str = "",
     settle: bool = False,
+    shard: str = "",
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, store, set_, ablate, workers)
@@ -117,7 +120,54 @@ def run(
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, folder, frozenset(retry_errors), settles=settle)
+    if shard and retry_errors:
+        raise RecipeError("--retry-errors works without --shard")
+    run_and_report(
+        built, runtime, folder, frozenset(retry_errors), settles=settle,
+        shard=Shard.of(shard) if shard else None,
+    )  # fmt: skip
+
+
+def sbatch(
+    recipe: Path,
+    shards: int = 8,
+    gpus: int = 0,
+    nodes: int = 1,
+    rounds: int | None = None,
+    options: str = "",
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    ablate: str = "",
+) -> None:
+    """Print the script that runs a recipe on a Slurm cluster.
+
+    It submits a chain of jobs: arrays that share the parts of a step, and jobs that make the steps
+    between them. The command itself submits nothing.
+    """
+    built, _, folder = _built(recipe, store, set_, ablate)
+    changes = [word for change in set_ for word in ("--set", change)]
+    changes += ["--ablate", ablate] if ablate else []
+    command = ["-m", "spyhop", "run", str(recipe.absolute()), "--out", str(folder.absolute())]
+    alone = [f"--nodes={nodes}", "--ntasks-per-node=1"]
+    each = [f"--gpus-per-node={gpus}"] if gpus else []
+    values = {
+        "NAME": quote(built.name),
+        "PYTHON": quote(quote(sys.executable)),
+        "RUN": quote(join([*command, *changes])),
+        "SHARDS": shards,
+        "ROUNDS": num_rounds(built) if rounds is None else rounds,
+        "NODES": nodes,
+        "GPUS": max(1, gpus),
+        "OPTIONS": f"({join(split(options))})",
+        "EACH": f"({join(each)})",
+        "ALONE": f"({join(alone + each)})",
+    }
+    lines = [
+        f"# {built.name} on {shards} tasks. Run it with: bash FILE; run it again to resume.",
+        *(f"{name}={value}" for name, value in values.items()),
+    ]
+    script = Path(__file__).with_name("sbatch.sh").read_text(encoding="utf-8")
+    print("#!/bin/bash\n" + "\n".join(lines) + f"\n{script}", end="")  # noqa: T201
 
 
 def report(

@@ -80,8 +80,10 @@ def read_events(path: Path) -> Iterator[RunEvent]:
 class RunLog:
     """Writes the events of one run, and passes each to a watcher."""
 
-    def __init__(self, resolved: Resolved, planned_s: Mapping[str, float], watch: Watch) -> None:
-        self._folder = resolved.root / RUNS / resolved.recipe.name
+    def __init__(
+        self, resolved: Resolved, planned_s: Mapping[str, float], watch: Watch, part: str = ""
+    ) -> None:
+        self._folder = resolved.root / RUNS / resolved.recipe.name / part
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

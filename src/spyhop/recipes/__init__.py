@@ -16,6 +16,7 @@ from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
+from spyhop.recipes.pilot import PilotConfig, pilot
 from spyhop.recipes.preferring import PreferringConfig, preferring
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
@@ -49,6 +50,7 @@ RECIPES: dict[str, RecipeKind] = {
     "judge": RecipeKind(JudgingConfig, judging),
     "orca": RecipeKind(OrcaConfig, orca),
     "pairs": RecipeKind(PreferringConfig, preferring),
+    "pilot": RecipeKind(PilotConfig, pilot),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
     "scale": RecipeKind(ScaleConfig, scale),

@@ -1,15 +1,14 @@
-"""The report of a run: `report.html` for people, `results.json` and `items.jsonl` for programs."""
+"""The report of a run: `report.html` for people, `results.json` for programs."""
 
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
+from spyhop.report.costs import costed, point_cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.evaluation import (
     published_section,
@@ -18,6 +17,9 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
+from spyhop.report.inherited import inherited_section
+from spyhop.report.items import items_section
+from spyhop.report.loop import rounds_section, search_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
     add_dropped,
@@ -30,7 +32,7 @@ from spyhop.report.sections import (
     rows_section,
     training_section,
 )
-from spyhop.schema import Config, Finding, Item, Pair, Score
+from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import Context
 from spyhop.store import Artifact, Artifacts
 
@@ -39,11 +41,6 @@ NUM_PAIRS = 3
 SHOWN_CHARS = 1000
 CHECKS = ("ending", "outcome", "right", "retried", "tell", "answers", "gold", "score", "missing")
 """Kinds of counts that describe the results of calls."""
-ITEMS = "items.jsonl"
-MOST_ITEMS = 300
-"""Items on the page; all of them are in `items.jsonl` beside it."""
-ANSWER = ("response", "extracted", "correct", "ending")
-"""Fields of a score that the file has."""
 LEAD = "Every figure below comes from the run's own rows."
 
 
@@ -58,11 +55,13 @@ class ReportConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    sizes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Students of each arm at growing sizes. Default: every student is an arm."""
     notes: tuple[str, ...] = ()
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=10)
+@report_stage(version=11)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -81,13 +80,18 @@ def page(
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
     audits: Artifacts | None = None,
+    rounds: Artifacts | None = None,
+    promotions: Artifacts | None = None,
+    searched: Artifact | None = None,
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
     Answers, probes, scores, samples and support have the names of models, `swept` those of
     `model.message`; differences are to the first model of the scores. `data` are the steps from
     readers to queries, `shared` is what training rows contain of the items, `sealed` the
-    declaration that the scores were made under.
+    declaration that the scores were made under. `rounds` are prompts that rounds added, by the
+    student's name, `promotions` whether it was promoted, or rankings by size, `searched` the
+    search for system messages.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}
@@ -100,6 +104,8 @@ def page(
         sections += scores_sections(
             scores, items, config.hidden, seen, sealed, config.notes, student
         )
+        sections += [rounds_section(rounds, promotions, scores)] if rounds and promotions else []
+        sections += inherited_section(scores)
         sections += [samples_section(sampled, seen)] if sampled else []
         sections += [sweep_section(swept)] if swept else []
         sections += [spread_section(sampled, swept)] if sampled or swept else []
@@ -108,11 +114,14 @@ def page(
         sections += published_section(list(items))
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
+        ranked = {} if rounds else promotions or {}
+        sections += _cost_sections(ctx.root, config, students, scores, ranked)
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []
     sections += [probe_section(probes)] if probes else []
     sections += [mixture_section(data)] if data else []
+    sections += [search_section(searched)] if searched else []
     if made:
         sections += [cost_section(answers=answers, pairs=pairs, scores=scores)]
         sections += [_checks_section(made)]
@@ -130,6 +139,30 @@ def page(
     figures = {"results": list(map(_result, every))} if scores else {}
     inputs = (items, *groups.values(), sampled, swept)
     write_page(ctx.out, config.title, lead, sections, *inputs, **figures)
+
+
+def _cost_sections(
+    root: Path,
+    config: ReportConfig,
+    students: Artifacts,
+    scores: Artifacts,
+    ranked: Artifacts,
+) -> list[ReportSection]:
+    """What a point cost, for each arm, over the base's scores; `ranked` are rankings by size."""
+    if "base" not in scores:
+        return []
+    sizes = config.sizes or {name: (name,) for name in config.phases}
+    arms = {
+        arm: [costed(root, students[config.phases[name][-1]],
+                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
+              for name in names if name in scores]
+        for arm, names in sizes.items()
+    }  # fmt: skip
+    found = point_cost_section(arms, "the base")
+    said = [
+        json.loads(each.file("promotion.json").read_text())["reason"] for each in ranked.values()
+    ]
+    return [found.text(*said)] if found else []
 
 
 def _checks_section(artifacts: Artifacts) -> ReportSection:
@@ -199,56 +232,3 @@ def _result(score: TaskScores) -> dict[str, Any]:
         "verdict": score.against_guessing,
         "in_training": in_training,
     }
-
-
-class ShownItem(NamedTuple):
-    """An item with the answers of the models, by name."""
-
-    item: Item
-    scores: dict[str, Score]
-
-
-def items_section(
-    folder: Path, items: Artifacts, scores: Artifacts, hidden: Collection[str] = ()
-) -> ReportSection:
-    """Show items, those first on which models differ, and write all of them to `items.jsonl`.
-
-    The page can be filtered by model and task, and each item has its own link. Items of hidden
-    suites are in neither.
-    """
-    verdicts: dict[str, set[bool]] = defaultdict(set)
-    for artifact in scores.values():
-        for batch in artifact.batches(["id", "correct", "suite"]):
-            for row in batch.to_pylist():
-                if row["suite"] not in hidden:
-                    verdicts[row["id"]].add(row["correct"])
-    order = sorted(verdicts, key=lambda row_id: len(verdicts[row_id]) < 2)[:MOST_ITEMS]
-    ids, shown = set(order), dict[str, ShownItem]()
-    with (folder / ITEMS).open("w", encoding="utf-8") as lines:
-        for each in _joined(items, scores, hidden):
-            answers = {
-                name: score.model_dump(include=set(ANSWER)) for name, score in each.scores.items()
-            }
-            line = {**each.item.model_dump(), "answers": answers}
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            if each.item.id in ids:
-                shown[each.item.id] = each
-    found = section("items", shown=f"{len(shown):,}", num=f"{len(verdicts):,}", file=ITEMS)
-    rows = [shown[row_id] for row_id in order if row_id in shown]
-    tasks = list(dict.fromkeys(f"{row.item.suite} {row.item.task}" for row in rows))
-    return found.add("items.html", rows=rows, models=list(scores), tasks=tasks)
-
-
-def _joined(items: Artifacts, scores: Artifacts, hidden: Collection[str]) -> Iterator[ShownItem]:
-    """Join items and scores, which come in the items' order."""
-    streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
-    waiting = {name: next(stream, None) for name, stream in streams.items()}
-    for artifact in items.values():
-        for item in artifact.rows(Item):
-            row = ShownItem(item, {})
-            for name, score in waiting.items():
-                if score is not None and score.id == item.id:
-                    row.scores[name] = score
-                    waiting[name] = next(streams[name], None)
-            if row.scores and item.suite not in hidden:
-                yield row
