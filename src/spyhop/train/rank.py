@@ -116,7 +116,8 @@ def main(path: str) -> None:
 
 def launched() -> tuple[int, int]:
     """Return this process's rank, and how many a launcher has started; 0 and 1 without one."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    is_launched = {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_launched else (0, 1)
 
 
 def train_with_peers(job: TrainingJob, report: Report) -> TrainingResult:
