@@ -56,7 +56,7 @@ class HumpbackPageConfig(Config):
     """System message at inference."""
 
 
-@report_stage(version=8)
+@report_stage(version=9)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
