@@ -191,6 +191,11 @@ def _objective(
             if isinstance(teacher, Artifact)
             else ServedTeacher(teacher, base, longest)
         )
+        if (most := int(rows.ids.max())) >= scorer.num_tokens:
+            raise TrainingError(
+                f"the teacher's tokenizer has {scorer.num_tokens} tokens, and the prompts have "
+                f"token {most}: use a format that both know, or another teacher"
+            )
         return partial(
             Divergence, config=how, teacher=scorer, renderer=renderer, runtime=ctx.runtime,
             is_half=config.precision == "bfloat16",
