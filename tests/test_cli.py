@@ -67,10 +67,12 @@ COMMANDS = {
         "models",
     },
     "init": {"folder"},
-    "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
+    "plan": {"--ablate", "--json", "--out", "--set", "--within-days", "recipe"},
+    "push": {"--public", "--to", "--yes", "run"},
     "quickstart": {"--out", "--set", "--thorough", "--workers", "loop"},
-    "recipes": {"name"},
+    "recipes": {"--schema", "name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
+    "reproduce": {"--out", "--set", "--yes", "card"},
     "run": {
         "--ablate",
         "--out",
@@ -109,6 +111,7 @@ COMMANDS = {
         "--ablate",
         "--dropped",
         "--format",
+        "--json",
         "--mask",
         "--out",
         "--recipe",
@@ -137,7 +140,7 @@ COMMANDS = {
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),
-    "why": {"--ablate", "--out", "--set", "recipe", "step"},
+    "why": {"--ablate", "--json", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """
 recipe = "orca"

@@ -84,9 +84,9 @@ def search_messages(
     for look in range(LOOKS):
         asked = [
             (name, message, query)
-            for name, rows in drawn.items() if len(best[name]) > 1
+            for name, family in drawn.items() if len(best[name]) > 1
             for message in messages if message.id in best[name]
-            for query in rows[look::LOOKS]
+            for query in family[look::LOOKS]
         ]  # fmt: skip
         requests = (
             Request(id=str(place), messages=prompt_turns(query.query, message.text))
@@ -100,8 +100,8 @@ def search_messages(
             missing = reply.error is not None
             figures = (np.nan, np.nan) if missing else (float(bool(right)), reply.response_tokens)
             batch[name, message.id].append(figures)
-        for (name, system_id), figures in batch.items():
-            found[name][system_id] = np.concatenate([found[name][system_id], figures])
+        for (name, system_id), rows in batch.items():
+            found[name][system_id] = np.concatenate([found[name][system_id], rows])
         for name in dict.fromkeys(name for name, _ in batch):
             left = {system_id: found[name][system_id] for system_id in best[name]}
             best[name] = still_best(left, config.per, LEVEL / (LOOKS * max(1, len(messages) - 1)))

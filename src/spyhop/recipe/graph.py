@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from spyhop.models import Local, ModelConfig, Service
+from spyhop.recipe.load import RecipeFile
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
@@ -55,6 +56,8 @@ class Recipe:
     steps: list[RecipeStep] = field(default_factory=list)
     prefix: str = ""
     """Put before the names of steps that are added."""
+    file: RecipeFile | None = None
+    """The settings that it was built from, if they came from a file or a command."""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's."""
