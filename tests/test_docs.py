@@ -75,18 +75,7 @@ def _settings() -> dict[str, set[tuple[str, ...]]]:
             path = [*path[: depth + len(outer)], line.split()[0]]
             for place, part in enumerate(path):
                 found.setdefault(part, set()).add(tuple(path[place:]))
-    for name in (
-        "recipe",
-        "name",
-        "dtype",
-        "runtime",
-        "model",
-        "revision",
-        "omit",
-        "extra",
-        "folder",
-        "style",
-    ):
+    for name in OUTSIDE:
         found.setdefault(name, set()).add((name,))
     return found
 
@@ -101,6 +90,11 @@ def _is_setting(parts: tuple[str, ...]) -> bool:
     )
 
 
+OUTSIDE = (
+    "recipe", "name", "dtype", "runtime", "model", "revision", "omit", "extra", "folder", "style",
+    "solver",
+)  # fmt: skip
+"""Keys of files that no config has: of recipes, teachers and benchmarks."""
 OWN = (
     "extra", "shares", "data", "messages", "models", "students", "columns", "forms",
     "finish_reasons", "system_messages", "judges", "steps",

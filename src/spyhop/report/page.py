@@ -61,7 +61,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=11)
+@report_stage(version=12)
 def page(
     ctx: Context,
     config: ReportConfig,
