@@ -9,7 +9,7 @@ from spyhop.cli.running import load, print_plan, run_and_report, say
 from spyhop.recipe import resolve
 from spyhop.recipe.hub import upload, write_repositories
 from spyhop.recipe.published import read_published
-from spyhop.recipe.reproduce import GOOD, check_inputs, check_scores, check_steps
+from spyhop.recipe.reproduce import GOOD, check_scores, check_steps
 from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError
 
@@ -48,12 +48,10 @@ def reproduce(
     resolved = resolve(built, folder, without_missing=True)
     if not yes:
         print_plan(resolved, runtime)
-    found = []
-    for title, check in (("input", check_inputs), ("step", check_steps), ("score", check_scores)):
-        for name, state, about in check(published, resolved):
-            found.append(state)
-            say(f"{title} {name}: {state}{f' ({about})' if about else ''}")
-    if bad := [state for state in found if state not in GOOD]:
+    missing = resolved.missing or []
+    say(*(f"missing input: {path}" for path in missing))
+    found = [*check_steps(published, resolved), *check_scores(published, resolved)]
+    say(*(f"{name}: {state}{about and f' ({about})'}" for name, state, about in found))
+    if bad := [state for _, state, _ in found if state not in GOOD] + ["missing"] * len(missing):
         kinds = ", ".join(f"{bad.count(kind)} {kind}" for kind in dict.fromkeys(bad))
         raise ArtifactError(f"{card}: not the same run: {kinds}")
-    say(f"{found.count('same')} of {len(found)} the same")

@@ -94,7 +94,7 @@ def upload(folder: Path, kind: str, repo: str, *, is_public: bool = False) -> st
         if not is_public and not api.repo_info(**about).private:
             raise InputError(f"{repo}: this repository is public; add --public to push to it")
         made = api.upload_folder(**about, folder_path=folder, commit_message="Push a spyhop run")
-    except (errors.HTTPError, ValueError, OSError) as error:
+    except (errors.HTTPError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{repo}: cannot be pushed ({reason:.300})") from None
     return str(made.commit_url)
