@@ -91,6 +91,10 @@ def test_without_yes_the_files_are_listed_and_nothing_is_sent(folder: Path, hub:
         "spyhop/run.json", "spyhop/mine.toml",
     } <= names  # fmt: skip
     assert hub.requests == []
+    assert cli("push", folder, "--to", "me/small", "--out", "look").code == 0
+    assert (Path("look/model") / "README.md").read_text().startswith("---\n")
+    assert {str(p.relative_to("look/model")) for p in Path("look/model").rglob("*")} >= names
+    assert hub.requests == []
 
 
 def test_a_push_is_private_whole_and_checked(folder: Path, hub: HubServer, cli, tmp_path: Path):

@@ -14,14 +14,16 @@ from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError
 
 
-def push(run: Path, to: str, yes: bool = False, public: bool = False) -> None:
+def push(
+    run: Path, to: str, yes: bool = False, public: bool = False, out: Path | None = None
+) -> None:
     """Push a finished run's model and data set to the Hugging Face hub.
 
     Without --yes it shows what would be sent, and sends nothing.
     """
     papers = {name: kind.papers for name, kind in RECIPES.items()}
     with TemporaryDirectory() as place:
-        for folder, kind in write_repositories(run, Path(place), to, papers).items():
+        for folder, kind in write_repositories(run, out or Path(place), to, papers).items():
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             sizes = {path.relative_to(folder): path.stat().st_size for path in files}
             total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:,.1f} MB"
