@@ -38,9 +38,9 @@ def push(
 def reproduce(
     card: Path, store: Path | None = None, set_: list[str] = NO_NAMES, yes: bool = False
 ) -> None:
-    """Rebuild the plan of a published model or data set, and compare digests and scores.
+    """Repeat a published run; compare digests and scores.
 
-    Without --yes nothing is run: it compares what the output folder has.
+    Without --yes nothing is run: the plan is shown, and what the output folder has is compared.
     """
     published, recipe = read_published(card)
     built, runtime = load(recipe, set_, {})

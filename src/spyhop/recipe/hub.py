@@ -9,13 +9,13 @@ import yaml
 
 from spyhop.lazy import library
 from spyhop.recipe.events import RUN
-from spyhop.recipe.published import FOLDER, PublishedRun, publish
+from spyhop.recipe.published import DATASET, FOLDER, PublishedRun, publish
 from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS, RECORD, digests, load
 from spyhop.text.template import write_markdown
 
-KINDS = {"train.release": "model", "report.dataset": "dataset"}
+KINDS = {"train.release": "model", DATASET: "dataset"}
 """Stages whose folders are pushed, and the kind of their repository."""
 CARD, SUMS = "README.md", "SHA256SUMS"
 

@@ -19,12 +19,12 @@ from spyhop.store.artifact import Record, load
 from spyhop.train.release import totals
 
 FOLDER, RECIPE = "spyhop", "recipe.toml"
-MEASURE = "evaluate.measure"
+MEASURE, DATASET = "evaluate.measure", "report.dataset"
 _PLACE = re.compile(r"(^|\()/.*/")
 
 
 class PublishedRun(BaseModel):
-    """All steps of a finished run, in the order of the recipe."""
+    """The steps of a finished run in the order of the recipe, without pages: they state dates."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,7 +57,10 @@ def publish(folder: Path) -> tuple[PublishedRun, dict[str, str]]:
         raise InputError(f"{folder}: made by a script, so the settings of this run are not known")
     run = PublishedRun(
         spyhop=about["spyhop"], recipe=tables["recipe"], name=about["recipe"],
-        steps={name: _portable_record(artifact.record) for name, artifact in made.items()},
+        steps={
+            name: _portable_record(artifact.record) for name, artifact in made.items()
+            if not artifact.record.stage.startswith("report.") or artifact.record.stage == DATASET
+        },
         scores={
             name: {suite: (right, num) for suite, right, num in totals(artifact)}
             for name, artifact in made.items() if artifact.record.stage == MEASURE
