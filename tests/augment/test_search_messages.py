@@ -42,7 +42,7 @@ def test_bare_answers_get_most_per_token_and_the_search_stops(tmp_path: Path):
     assert set(found) == {(f, m.id) for f in ("coin", "lift") for m in MESSAGES}
     for (_, system_id), row in found.items():
         assert row.is_best == (system_id == "answer")
-        assert row.num_asked == 8  # a fifth of 40: decided after the first batch
+        assert row.num_asked == 16  # two fifths of 40: eight queries are too few to tell
         assert len(row.query_ids) == 40
 
 
@@ -88,6 +88,13 @@ def test_an_equal_message_is_seldom_dropped():
         looks = ({name: each[:num] for name, each in replies.items()} for num in range(20, 101, 20))
         dropped += any(len(still_best(some, "token", 0.01)) < 2 for some in looks)
     assert dropped <= 300 * 0.05 + 4 * (300 * 0.05 * 0.95) ** 0.5
+
+
+def test_two_queries_decide_nothing():
+    right, wrong = np.array([[1.0, 9], [1.0, 9]]), np.array([[0.0, 9], [0.0, 9]])
+    assert still_best({"a": right, "b": wrong}, "query", 0.01) == ["a", "b"]
+    many = {"a": np.repeat(right, 10, axis=0), "b": np.repeat(wrong, 10, axis=0)}
+    assert still_best(many, "query", 0.01) == ["a"]
 
 
 def test_queries_without_gold_answers_cannot_be_searched(tmp_path: Path):

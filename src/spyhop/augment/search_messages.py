@@ -84,9 +84,9 @@ def search_messages(
     for look in range(LOOKS):
         asked = [
             (name, message, query)
-            for name, rows in drawn.items() if len(best[name]) > 1
+            for name, family in drawn.items() if len(best[name]) > 1
             for message in messages if message.id in best[name]
-            for query in rows[look::LOOKS]
+            for query in family[look::LOOKS]
         ]  # fmt: skip
         requests = (
             Request(id=str(place), messages=prompt_turns(query.query, message.text))
@@ -100,8 +100,8 @@ def search_messages(
             missing = reply.error is not None
             figures = (np.nan, np.nan) if missing else (float(bool(right)), reply.response_tokens)
             batch[name, message.id].append(figures)
-        for (name, system_id), figures in batch.items():
-            found[name][system_id] = np.concatenate([found[name][system_id], figures])
+        for (name, system_id), rows in batch.items():
+            found[name][system_id] = np.concatenate([found[name][system_id], rows])
         for name in dict.fromkeys(name for name, _ in batch):
             left = {system_id: found[name][system_id] for system_id in best[name]}
             best[name] = still_best(left, config.per, LEVEL / (LOOKS * max(1, len(messages) - 1)))
@@ -131,26 +131,24 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
     first = max(rates, key=lambda name: rates[name])
     price = rates[first] if per == "token" else 0.0
     values = {name: each[:, 0] - price * each[:, 1] for name, each in replies.items()}
-    return [
-        name for name, own in values.items()
-        if name == first or not _is_worse(values[first], own, level)
-    ]  # fmt: skip
 
+    def is_worse(name: str) -> bool:
+        both = np.stack([values[first], values[name]])
+        both = both[:, ~np.isnan(both).any(axis=0)]
+        if (num := both.shape[1]) < 2:
+            return False
+        test = paired_seed_difference(*both.tolist())  # p is 0 without spread: no test of a few
+        return test.difference.value < 0 and max(test.p_value, 2.0 ** (1 - num)) < level
 
-def _is_worse(first: Replies, second: Replies, level: float) -> bool:
-    known = ~np.isnan(first) & ~np.isnan(second)
-    if known.sum() < 2:
-        return False
-    test = paired_seed_difference(first[known].tolist(), second[known].tolist())
-    return test.difference.value < 0 and test.p_value < level
+    return [name for name in values if name == first or not is_worse(name)]
 
 
 def _drawn(config: SearchMessagesConfig, queries: Artifact) -> dict[str, Sequence[Query]]:
     """Return the queries of each family with a gold answer, by hash, as evenly as can be."""
     levels = defaultdict[str, list[tuple[int, str]]](list)
-    for batch in queries.batches(["id", config.family, "target"]):
-        columns = (batch[name].to_pylist() for name in ("id", config.family, "target"))
-        for row_id, family, target in zip(*columns, strict=True):
+    columns = ["id", config.family, "target"]
+    for batch in queries.batches(columns):
+        for row_id, family, target in zip(*(batch[c].to_pylist() for c in columns), strict=True):
             if target:
                 levels[family].append((number_of(f"{config.seed}/{row_id}"), row_id))
     if not levels:

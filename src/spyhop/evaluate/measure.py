@@ -10,7 +10,7 @@ true, and the probability of all true options together.
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
 import numpy as np
@@ -22,8 +22,8 @@ from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, ModelError, RecipeError, Score, Unfinished
-from spyhop.stage import Calls, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.stage import Calls, Context, Estimate, Estimates, stage
+from spyhop.store import Artifact, Artifacts
 
 ITEM_TOKENS = 300
 """Planning figure: a usual item."""
@@ -65,7 +65,7 @@ class MeasureConfig(Protocol):
 
 def plan_measure(
     config: MeasureConfig,
-    items: Mapping[str, Estimate],
+    items: Estimates,
     model: Estimate,
     classifier: Estimate | None = None,
     sealed: Estimate | None = None,
@@ -90,7 +90,7 @@ def measure(
     ctx: Context,
     config: MeasureConfig,
     *,
-    items: Mapping[str, Artifact],
+    items: Artifacts,
     model: Model,
     classifier: Model | None = None,
     sealed: Artifact | None = None,
@@ -103,7 +103,9 @@ def measure(
     the built-in one.
     """
     ids: list[str] = []
-    for suite, group in groupby(items.values(), _suite):
+    for suite, group in groupby(
+        items.values(), lambda each: next((i.suite for i in each.rows(Item)), "")
+    ):
         artifacts, protocol = list(group), config.protocol(suite)
         if protocol.method == "likelihood":
             rows = _scored(protocol, artifacts, model)
@@ -118,10 +120,6 @@ def measure(
             ids.append(row.id)
             yield row
     note_scoring(ctx, model.identity, ids)
-
-
-def _suite(items: Artifact) -> str:
-    return next((item.suite for item in items.rows(Item)), "")
 
 
 def _protocol(settings: Protocol) -> Protocol:

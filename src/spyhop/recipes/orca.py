@@ -136,8 +136,8 @@ class OrcaConfig(Config):
             raise ValueError(
                 'pick = "likely" needs teacher.answers.sampling.log_probability = true'
             )
-        if self.search and self.teacher.file is None:
-            raise ValueError("search needs teacher.file: a model to ask")
+        if self.search and (self.teacher.file is None or len(_used(self)) < 2):
+            raise ValueError("search needs teacher.file and two messages with a share")
         if self.rounds and not (self.num_queries and self.suites and self.has_teacher):
             raise ValueError("rounds need num_queries to start with, [[suites]] and a [teacher]")
         if self.teacher_takes != "random" and self.teacher_queries is None:

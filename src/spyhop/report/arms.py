@@ -1,7 +1,7 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from spyhop.report.sections import (
 from spyhop.schema import Config, Score
 from spyhop.stage import Context
 from spyhop.statistics import Interval, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
@@ -79,15 +79,15 @@ def arms_page(
     ctx: Context,
     config: ArmsConfig,
     *,
-    scores: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    answers: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact] | None = None,
-    documents: Mapping[str, Artifact] | None = None,
-    rated: Mapping[str, Artifact] | None = None,
-    kept: Mapping[str, Artifact] | None = None,
-    sealed: Mapping[str, Artifact] | None = None,
-    picked: Mapping[str, Artifact] | None = None,
+    scores: Artifacts,
+    students: Artifacts,
+    answers: Artifacts,
+    audits: Artifacts | None = None,
+    documents: Artifacts | None = None,
+    rated: Artifacts | None = None,
+    kept: Artifacts | None = None,
+    sealed: Artifacts | None = None,
+    picked: Artifacts | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -153,7 +153,6 @@ def arms_page(
 def _experiment_sections(
     experiment: Experiment, curated: Sequence[Curated]
 ) -> dict[str, ReportSection]:
-    """Return the sections of one setting, by kind."""
     found = {"accuracy": _accuracy_section(experiment)}
     if len(experiment.seeds) > 1:
         found["seeds"] = _seeds_section(experiment)
@@ -173,9 +172,7 @@ def _experiment_sections(
     return {**found, "examples": _examples_section(experiment)}
 
 
-def _costs_section(
-    root: Path, experiment: Experiment, students: Mapping[str, Artifact]
-) -> ReportSection | None:
+def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> ReportSection | None:
     """What a point cost in each arm: gains over the base, or over guessing, the mean of seeds."""
     arms: dict[str, list[CostedStudent]] = {}
     chance = np.array([score.chance for score in experiment.of(experiment.arms[0])[0].scores])
@@ -183,14 +180,13 @@ def _costs_section(
         arm: np.mean([each.correct(ALL) for each in experiment.of(arm)], axis=0)
         for arm in experiment.arms
     }
+    over = right.get("base", chance)
     for arm in experiment.arms:
-        cost = Counter[str]()
-        for each in experiment.of(arm):
-            for phase in each.run.phases[-1:]:
-                cost.update(teacher_cost(root, students[phase]))
-        mean = {name: num / len(experiment.seeds) for name, num in cost.items()}
-        gains = right[arm] - right.get("base", chance)
-        arms[experiment.title(arm)] = [CostedStudent(gains, Counter(mean))]
+        last = [students[each.run.phases[-1]] for each in experiment.of(arm) if each.run.phases]
+        costs = [teacher_cost(root, student) for student in last]
+        if costs:
+            mean = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}
+            arms[experiment.title(arm)] = [CostedStudent(right[arm] - over, mean)]
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
 
 

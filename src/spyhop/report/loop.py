@@ -1,20 +1,20 @@
 """Sections of the closed loop: Orca's rounds, and the search for system messages."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from spyhop.collect import MessageRate
 from spyhop.evaluate import compare
 from spyhop.report.html import ReportSection, section
 from spyhop.statistics import Interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 
 def rounds_section(
-    draws: Mapping[str, Artifact],
-    promotions: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
+    draws: Artifacts,
+    promotions: Artifacts,
+    scores: Artifacts,
 ) -> ReportSection:
     """Each round against the best student before it and against its control, and its strata.
 

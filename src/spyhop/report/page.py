@@ -1,7 +1,5 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
-import json
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ from spyhop.report.sections import (
 )
 from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_PAIRS = 3
 """Pairs shown of each kind."""
@@ -62,51 +60,37 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=11)
+@report_stage(version=12)
 def page(
     ctx: Context,
     config: ReportConfig,
     *,
-    answers: Mapping[str, Artifact] | None = None,
-    pairs: Mapping[str, Artifact] | None = None,
+    answers: Artifacts | None = None,
+    pairs: Artifacts | None = None,
     gate: Artifact | None = None,
-    students: Mapping[str, Artifact] | None = None,
-    probes: Mapping[str, Artifact] | None = None,
-    data: Mapping[str, Artifact] | None = None,
-    items: Mapping[str, Artifact] | None = None,
-    scores: Mapping[str, Artifact] | None = None,
-    sampled: Mapping[str, Artifact] | None = None,
-    swept: Mapping[str, Artifact] | None = None,
-    support: Mapping[str, Artifact] | None = None,
+    students: Artifacts | None = None,
+    probes: Artifacts | None = None,
+    data: Artifacts | None = None,
+    items: Artifacts | None = None,
+    scores: Artifacts | None = None,
+    sampled: Artifacts | None = None,
+    swept: Artifacts | None = None,
+    support: Artifacts | None = None,
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
-    audits: Mapping[str, Artifact] | None = None,
-    rounds: Mapping[str, Artifact] | None = None,
-    promotions: Mapping[str, Artifact] | None = None,
+    audits: Artifacts | None = None,
+    rounds: Artifacts | None = None,
+    promotions: Artifacts | None = None,
     searched: Artifact | None = None,
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
-    Args:
-        ctx: As for every stage.
-        config: The title.
-        answers: Training rows, by the model or person that wrote them.
-        pairs: Pairs of instruction and response.
-        gate: Findings about the ratings of the pairs.
-        students: Trained models by phase.
-        probes: Probes by the student's name.
-        data: The steps from readers to queries.
-        items: The items that were asked.
-        scores: Answers to the items, by the name of the model; differences are to the first one.
-        sampled: Several samples of each answer, by the name of the model.
-        swept: Answers under system messages, by `model.message`.
-        support: Checked sentences of responses, by the name of the model.
-        shared: What the training rows contain of the items.
-        sealed: The declaration that the scores were made under.
-        audits: Imitation audits of the student, by the judge.
-        rounds: Prompts that rounds added, by the student's name.
-        promotions: Whether a round's student was promoted, by its name; or rankings by size.
-        searched: The search for system messages.
+    Answers, probes, scores, samples and support have the names of models, `swept` those of
+    `model.message`; differences are to the first model of the scores. `data` are the steps from
+    readers to queries, `shared` is what training rows contain of the items, `sealed` the
+    declaration that the scores were made under. `rounds` are prompts that rounds added, by the
+    student's name, `promotions` whether it was promoted, `searched` the
+    search for system messages.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}
@@ -129,8 +113,7 @@ def page(
         sections += published_section(list(items))
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
-        ranked = {} if rounds else promotions or {}
-        sections += _cost_sections(ctx.root, config, students, scores, ranked)
+        sections += _cost_sections(ctx.root, config, students, scores)
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []
@@ -159,11 +142,10 @@ def page(
 def _cost_sections(
     root: Path,
     config: ReportConfig,
-    students: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
-    ranked: Mapping[str, Artifact],
+    students: Artifacts,
+    scores: Artifacts,
 ) -> list[ReportSection]:
-    """What a point cost, for each arm, over the base's scores; `ranked` are rankings by size."""
+    """What a point cost, for each arm, over the base's scores."""
     if "base" not in scores:
         return []
     sizes = config.sizes or {name: (name,) for name in config.phases}
@@ -174,13 +156,10 @@ def _cost_sections(
         for arm, names in sizes.items()
     }  # fmt: skip
     found = point_cost_section(arms, "the base")
-    said = [
-        json.loads(each.file("promotion.json").read_text())["reason"] for each in ranked.values()
-    ]
-    return [found.text(*said)] if found else []
+    return [found] if found else []
 
 
-def _checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+def _checks_section(artifacts: Artifacts) -> ReportSection:
     """How calls ended, and what checks of their replies found."""
     return section("checks").rows(
         {"rows": name, "check": kind, "result": what.replace("_", " "), "number": num,
@@ -208,7 +187,7 @@ def pair_turns(row: Pair, most: int = SHOWN_CHARS) -> list[Turn]:
     return [Turn(role, short(text, most)) for role, text in texts.items()]
 
 
-def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
+def _pairs_section(pairs: Artifacts) -> ReportSection:
     found = section("pairs", num=NUM_PAIRS)
     for name, artifact in pairs.items():
         for row in islice(artifact.rows(Pair), NUM_PAIRS):
@@ -218,6 +197,22 @@ def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
 
 
 def _result(score: TaskScores) -> dict[str, Any]:
+    """Return a score for programs, with the shares of its items in training and that of others."""
+    seen, values = score.overlaps, score.means
+    in_training = None
+    if seen is not None:
+        found = [seen[name] for name in score.ids]
+        without_long = values[[not each.has_long for each in found]]
+        clean = values[[not each.has_any for each in found]]
+        in_training = {
+            "exact": sum(each.is_exact for each in found) / score.n,
+            "long": 1 - len(without_long) / score.n,
+            "short": 1 - len(clean) / score.n,
+            "num_without_long": len(without_long),
+            "without_long": float(without_long.mean()) if len(without_long) else None,
+            "num_clean": len(clean),
+            "clean": float(clean.mean()) if len(clean) else None,
+        }
     return {
         "model": score.model,
         "suite": score.suite,
@@ -229,21 +224,5 @@ def _result(score: TaskScores) -> dict[str, Any]:
         "answered": 1 - (score.rate("no answer") or 0.0),
         "chance": score.chance,
         "verdict": score.against_guessing,
-        "in_training": None if score.overlaps is None else _in_training(score, score.overlaps),
-    }
-
-
-def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
-    """Return shares of items in the training rows, and the scores on the others."""
-    found, values = [seen[name] for name in score.ids], score.means
-    without_long = values[[not each.has_long for each in found]]
-    clean = values[[not each.has_any for each in found]]
-    return {
-        "exact": sum(each.is_exact for each in found) / score.n,
-        "long": 1 - len(without_long) / score.n,
-        "short": 1 - len(clean) / score.n,
-        "num_without_long": len(without_long),
-        "without_long": float(without_long.mean()) if len(without_long) else None,
-        "num_clean": len(clean),
-        "clean": float(clean.mean()) if len(clean) else None,
+        "in_training": in_training,
     }

@@ -57,17 +57,15 @@ class Work:
             stream.flush()
             os.fsync(stream.fileno())
         place = self.root / folder_name(record.stage, record.key)
-        if self.is_shared and (made := _equal(place, record)):
-            return made
-        if place.exists():
-            aside = self.folder / "replaced"
-            place.rename(aside)
-        try:
-            self.out.rename(place)
-        except OSError:  # another shard was quicker
-            if not self.is_shared or not (made := _equal(place, record)):
-                raise
-            return made
+        made = load(place) if self.is_shared else None  # by another shard
+        if made is None or made.record.inputs != record.inputs:
+            if place.exists():
+                place.rename(self.folder / "replaced")
+            try:
+                self.out.rename(place)
+            except OSError:
+                if not self.is_shared or not place.exists():  # another shard was quicker
+                    raise
         self.discard()
         return Artifact(place, record)
 
@@ -84,13 +82,6 @@ class Work:
         shutil.rmtree(self.folder)
         if not self.is_shared:  # else another shard may be reading them
             shutil.rmtree(self.parts, ignore_errors=True)
-
-
-def _equal(place: Path, record: Record) -> Artifact | None:
-    """Return the artifact at a place if it has the content and the inputs of this record."""
-    made = load(place)
-    is_equal = made is not None and made.record.digest == record.digest
-    return made if is_equal and made and made.record.inputs == record.inputs else None
 
 
 @contextmanager
