@@ -174,3 +174,10 @@ def test_every_page_is_in_the_navigation():
     pages = [path.relative_to(DOCS).as_posix() for path in PAGES[1:]]
     assert [page for page in pages if f": {page}" not in site] == []
     assert yaml.safe_load(site)["strict"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=_name)
+def test_files_of_the_code_are_there(page: Path):
+    names = re.findall(r"`([a-z_/]+/[a-z_]+\.py)`", page.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "src/spyhop")
+    assert [name for name in names if not any((at / name).is_file() for at in places)] == []
