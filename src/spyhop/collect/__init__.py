@@ -12,6 +12,7 @@ from spyhop.collect.prompts import (
     SubsetConfig,
     SystemMessage,
     draw_subset,
+    keep_recorded,
     orca_messages,
     orca_shares,
     pair,

@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
+from spyhop.models.replay import Recorded
+from spyhop.schema import Config, InputError, NoConfig, Prompt, Query, RecipeError, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts, nested_draw, number_of, row_id, rows_of
 from spyhop.text.tables import table
@@ -164,6 +165,17 @@ def draw_subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Ite
     is_drawn = nested_draw(prompts, config.num_rows, config.seed)
     rows = ctx.track(prompts.rows(Prompt), "sampling", total=len(is_drawn))
     yield from compress(rows, is_drawn)
+
+
+@stage(version=1, writes=Prompt, plan=lambda config, prompts, recorded: prompts)
+def keep_recorded(
+    ctx: Context, config: NoConfig, *, prompts: Artifact, recorded: Artifact
+) -> Iterator[Prompt]:
+    """Keep the prompts that have a recorded answer, such as a human explanation."""
+    known = {row_id(row.query) for row in recorded.rows(Recorded)}
+    for prompt in ctx.track(prompts.rows(Prompt), "choosing", total=prompts.num_rows):
+        if row_id(prompt.messages[-1].content) in known:
+            yield prompt
 
 
 class PromptQueriesConfig(Config):

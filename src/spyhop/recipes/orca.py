@@ -4,6 +4,7 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -94,6 +95,8 @@ class OrcaConfig(Config):
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
     student: Student
+    bases: tuple[InputPath, ...] = ()
+    """Further bases that are trained on the same rows and measured, too."""
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
     """Training on the assistant's answers. Default: `train`."""
@@ -151,13 +154,19 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
     students = [Arm("student"), *arms(config.ablate, _used(config))]
-    names = ["base", *(arm.name for arm in students)]
+    bases = {re.sub("[^a-z0-9_.-]+", "-", each.name.lower()): Source(each) for each in config.bases}
+    if len(bases) < len(config.bases):
+        raise RecipeError("two of bases have the same name; rename a folder")
+    trained_on = {arm.name: (arm, base) for arm in students}
+    trained_on |= {f"student-{name}": (Arm(f"student-{name}"), at) for name, at in bases.items()}
+    names = ["base", *(f"base-{name}" for name in bases), *trained_on]
     declared = add_seal(r, config.sealed, config.measure, suites, items, names)
-    asked = {"base": Use(Local(name="base"), base)}
+    starts = {"base": base, **{f"base-{name}": folder for name, folder in bases.items()}}
+    asked = {name: Use(Local(name=name), folder) for name, folder in starts.items()}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
         scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
-    phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
+    phases = {name: _train(r, config, *each, rows) for name, each in trained_on.items()}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
@@ -237,7 +246,24 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
                 name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
             )
             controls[name][name] = given
-    return ArmRows(ta_answers, teacher_answers, controls["bare"], controls["styled"])
+    human, same = {}, {}
+    if "humans" in config.ablate:
+        recorded = _use(r, config, data, Answering(recorded="rationales"), "human")
+        kept = r.add(
+            "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
+            recorded=recorded.folder,
+        )  # fmt: skip
+        plain = augment.AnswerConfig()
+        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=recorded)
+        like = augment.FilterAnswersConfig()
+        same = {
+            f"same.{name}": r.add(
+                f"same.{name}", augment.filter_answers, like, answers=each, like=kept
+            )
+            for name, each in teacher_answers.items()
+        }
+    bare, styled = controls["bare"], controls["styled"]
+    return ArmRows(ta_answers, teacher_answers, bare, styled, human, same)
 
 
 _CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
@@ -307,7 +333,7 @@ def _as_plain(how: Teaching, plain: augment.AnswerConfig) -> Teaching:
 
 
 def _train(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
+    r: Recipe, config: OrcaConfig, arm: Arm, base: RecipeStep | Source, rows: ArmRows
 ) -> list[RecipeStep]:
     """Add the phases of a student's training and return them; the last one is the student."""
     model = base

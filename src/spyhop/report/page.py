@@ -15,6 +15,7 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
+from spyhop.report.inherited import inherited_section
 from spyhop.report.items import items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
@@ -55,7 +56,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=10)
+@report_stage(version=11)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -106,6 +107,7 @@ def page(
         sections += scores_sections(
             scores, items, config.hidden, seen, sealed, config.notes, student
         )
+        sections += inherited_section(scores)
         sections += [samples_section(sampled, seen)] if sampled else []
         sections += [sweep_section(swept)] if swept else []
         sections += [spread_section(sampled, swept)] if sampled or swept else []

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def tune(
     )  # fmt: skip
     precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
     resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
-    objective = _objective(ctx, resolved, rows, reference, teacher or base, renderer)
+    objective = _objective(ctx, resolved, rows, renderer, base.path, reference, teacher or base)
     job = TrainingJob(
         config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
         state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
@@ -172,17 +173,18 @@ def _objective(
     ctx: Context,
     config: TuneConfig,
     rows: TokenRows,
+    renderer: Renderer,
+    base: Path,
     reference: Artifact | None,
     teacher: Artifact | Model,
-    renderer: Renderer,
 ) -> Callable[[TokenRows], Objective]:
     how, longest = config.objective, int(rows.lengths.max())
     if isinstance(how, DivergenceConfig):
         longest += how.max_new_tokens
         scorer = (
-            FolderTeacher(teacher.path, config, renderer.tokenizer, ctx.runtime, longest)
+            FolderTeacher(teacher.path, base, config, ctx.runtime, longest)
             if isinstance(teacher, Artifact)
-            else ServedTeacher(teacher, renderer.tokenizer, longest)
+            else ServedTeacher(teacher, base, longest)
         )
         return partial(
             Divergence, config=how, teacher=scorer, renderer=renderer, runtime=ctx.runtime,
