@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
+from spyhop.schema import Frozen
 from spyhop.settings import InputPath
 
 
@@ -17,12 +18,10 @@ def _known(device: str) -> str:
 Device = Annotated[str, AfterValidator(_known)]
 
 
-class Resources(BaseModel):
+class Resources(Frozen):
     """Resources of one step."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
     device: Device = "auto"
     """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
