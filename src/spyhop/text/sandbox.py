@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from spyhop.lazy import jinja2
 from spyhop.processes import ProcessDied, Service, WorkItem
@@ -30,11 +30,8 @@ class _Batch(WorkItem):
     rows: list[dict[str, Any]]
 
 
-class _Fault(NamedTuple):
-    """The first row of a batch for which a template fails."""
-
-    row: int
-    text: str
+_Fault = tuple[int, str]
+"""The first row of a batch for which a template fails, and the reason."""
 
 
 class Sandbox:
@@ -66,8 +63,8 @@ class Sandbox:
                 memory_bytes=MEMORY_BYTES,
             )
             found = self._evaluated(item, batch[0][0]) if templates else [{} for _ in batch]
-            if isinstance(found, _Fault):
-                raise InputError(f"{batch[found.row][0]}: {found.text}")
+            if isinstance(found, tuple):
+                raise InputError(f"{batch[found[0]][0]}: {found[1]}")
             for (where, row), values in zip(batch, found, strict=True):
                 yield where, row, values
 
@@ -116,10 +113,10 @@ def _work(compiled: Callable[[str], _Template], batch: _Batch) -> list[dict[str,
             try:
                 values[name] = _plain(compiled(template)({**values, **row}))
             except MemoryError:
-                return _Fault(place, f"the template {name!r} needs more than its memory")
+                return place, f"the template {name!r} needs more than its memory"
             except Exception as error:  # noqa: BLE001 (whatever a template may raise)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                return _Fault(place, f"the template {name!r} fails: {reason:.120}")
+                return place, f"the template {name!r} fails: {reason:.120}"
         found.append(values)
     return found
 
