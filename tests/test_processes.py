@@ -57,7 +57,7 @@ def test_a_worker_keeps_to_its_memory_cap():
 
 
 def test_a_service_keeps_its_worker_and_replaces_a_dead_one():
-    service = Service("support.child:number", first=WorkItem(time_s=30))
+    service = Service("support.child:number", WorkItem(time_s=30))
     try:
         first = service.ask("go")
         assert service.ask("go") == first != os.getpid()
