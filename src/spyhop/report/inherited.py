@@ -1,17 +1,16 @@
 """Errors that a student inherits: wrong answers that are its teacher's own."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 
 from spyhop.report.html import ReportSection, percent_interval, section
 from spyhop.schema import Score
 from spyhop.statistics import paired_difference, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 TEACHER, BASE = "teacher", "base"
 
 
-def inherited_section(scores: Mapping[str, Artifact]) -> list[ReportSection]:
+def inherited_section(scores: Artifacts) -> list[ReportSection]:
     """Compare each model's wrong answers with the teacher's, on items that both answer wrongly.
 
     Chance is the share of equal answers if the model's wrong answers were dealt to these items in

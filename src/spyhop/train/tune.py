@@ -119,7 +119,9 @@ def tune(
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
     a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
     """
-    ranks = ctx.runtime.gpus
+    ranks = rank.num_peers() if rank.num_peers() > 1 else ctx.runtime.gpus
+    if ranks > 1 and config.optimizer.muon_learning_rate is not None:
+        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
@@ -150,6 +152,8 @@ def tune(
     )  # fmt: skip
     if ranks == 1:
         outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
+    elif rank.num_peers() > 1:
+        outcome = rank.train_with_peers(job, ctx.report)
     else:
         outcome = rank.train_together(job, ctx.report)
     for text in outcome.notices:
