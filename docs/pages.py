@@ -38,6 +38,7 @@ ROOMS = (
     "train", "evaluate", "statistics", "recipe",
 )  # fmt: skip
 """Rooms whose public functions are part of the reference, in reading order."""
+DECISIONS = sorted((ROOT / "docs/adr").glob("0*.md"))
 SIZES = "<!-- sizes -->"
 SHAPES = (
     ("135 M", 0.135e9, 30, 576), ("0.6 B", 0.6e9, 28, 1024), ("1.7 B", 1.7e9, 28, 2048),
@@ -83,6 +84,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str: 
     """Turn links of the repository into links of the site."""
     uri = page.file.src_uri
     markdown = markdown.replace(SIZES, _sizes()) if SIZES in markdown else markdown
+    if uri == "adr/README.md":
+        markdown += "".join(f"\n- [{_title(path)}]({path.name})" for path in DECISIONS)
     here = _origins().get(uri, f"docs/{uri}")
 
     def linked(match: re.Match[str]) -> str:
@@ -99,6 +102,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str: 
 
     parts = FENCE.split(markdown)
     return "".join(part if FENCE.match(part) else LINK.sub(linked, part) for part in parts)
+
+
+def _title(path: Path) -> str:
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def _place(path: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from cluster_nodes import two_nodes  # noqa: F401 (a fixture)
 from command import Command
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.stage import Context, Runtime

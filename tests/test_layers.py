@@ -10,7 +10,7 @@ PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["schema"],
     ["lazy"],
-    ["processes"],
+    ["processes", "cluster"],
     ["charts"],
     ["render", "text", "statistics", "settings"],
     ["runtime"],

@@ -6,12 +6,14 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel
 
 from fake import FakeModel
-from spyhop.models import Model, Reply, Request, Sampling
+from spyhop.models import Model, ModelConfig, Reply, Request, Sampling
 from spyhop.models.replay import Recorded
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, InputError, Message, Query, Row
 from spyhop.stage import FOLDER, TABLES, Context, Estimate, stage
 from spyhop.store import Artifact, arrow_schema
@@ -238,3 +240,49 @@ def no_table(ctx: Context, config: Numbers) -> Iterator[object]:
 def killed(ctx: Context, config: Numbers) -> Iterator[Number]:
     os.kill(os.getpid(), signal.SIGKILL)
     yield Number(id="never", value=0)
+
+
+class Computed(ModelConfig):
+    """A model "with weights": batches of four; a reply tells its batch, as rounding might."""
+
+    needs: ClassVar[str] = "local"
+    log: str
+
+    def connect(self, folder: Artifact | None, runtime: Runtime) -> "ComputedBackend":
+        return ComputedBackend(self.log)
+
+
+class ComputedBackend:
+    def __init__(self, log: str) -> None:
+        self.log = log
+
+    def batches(self, requests: Sequence[Request], kind: str) -> list[list[Request]]:
+        turned = list(requests)[::-1]
+        return [turned[start : start + 4] for start in range(0, len(turned), 4)]
+
+    def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        tell(self.log, " ".join([batch[0].messages[-1].content[:2], *(r.id for r in batch)]))
+        found = []
+        for request in batch:
+            text = f"{batch[0].id}: {request.messages[-1].content}"
+            is_refused = text.endswith(" 5")
+            error = "too long" if is_refused else None
+            reason = "error" if is_refused else "stop"
+            found.append(Reply(id=request.id, text=text, finish_reason=reason, error=error))
+        return found
+
+
+@stage(version=1, writes=Recorded)
+def asked_twice(ctx: Context, config: Numbers, *, model: Model) -> Iterator[Recorded]:
+    """Asks every third question three times, and asks about each reply."""
+    asked = [
+        Request(id=str(n), messages=[Message(role="user", content=f"Question {n // 3}")])
+        for n in range(config.num_rows)
+    ]
+    first = list(model.generate(iter(asked), Sampling()))
+    again = [
+        Request(id=reply.id, messages=[Message(role="user", content=f"So: {reply.text}")])
+        for reply in first
+    ]
+    for one, two in zip(first, model.generate(iter(again), Sampling()), strict=True):
+        yield Recorded(id=one.id, query=one.error or one.text, response=two.text)

@@ -1,10 +1,11 @@
 """Where and how fast things run: devices, processes, sizes of batches. Never part of a key."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from spyhop.schema import RecipeError
 from spyhop.settings import InputPath
 
 
@@ -15,6 +16,29 @@ def _known(device: str) -> str:
 
 
 Device = Annotated[str, AfterValidator(_known)]
+
+
+class Shard(NamedTuple):
+    """One of several processes that share the parts of a run's steps, by their numbers alone."""
+
+    number: int
+    """From 1; 0 has no parts of its own."""
+    total: int
+
+    @classmethod
+    def of(cls, text: str) -> "Shard":
+        """Read `NUMBER/TOTAL`."""
+        found = re.fullmatch(r"(\d+)/([1-9]\d*)", text)
+        if found is None or int(found[1]) > int(found[2]):
+            raise RecipeError(f"--shard {text}: write 1/8 to 8/8, or 0/8 for the steps between")
+        return cls(int(found[1]), int(found[2]))
+
+    def owns(self, part: int) -> bool:
+        """Return whether a part, counted from 0, is this process's."""
+        return part % self.total == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
 
 
 class Resources(BaseModel):
@@ -46,7 +70,8 @@ class Runtime(Resources):
     steps: dict[str, Resources] = Field({}, repr=False)
     """Resources of single steps, in tables `[runtime.steps.NAME]`; other settings apply to all."""
     on: str = Field("", pattern=r"^(ray:.+)?$")
-    """Ray cluster for the parts of a corpus: `ray://host:port`. Default: this machine."""
+    """Ray cluster for segments, local models and tokenising: `ray://host:port`. Default: this
+    machine."""
     inference_tokens: int = Field(16_384, ge=256)
     """Tokens of one padded batch when a local model generates."""
     microbatch_tokens: int = Field(16_384, ge=64)

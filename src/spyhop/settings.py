@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from spyhop.schema import RecipeError, model_in
 
@@ -216,18 +218,41 @@ def describe(
             yield from describe(each, depth + 1, whole)
 
 
+class TomlSchema(GenerateJsonSchema):
+    """JSON Schema of a settings file: TOML has no null, and `false` switches a table off."""
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """Take `false` in the place of null."""
+        return {"anyOf": [self.generate_inner(schema["schema"]), {"const": False}]}
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """State a default that a file can have."""
+        found = super().default_schema(schema)
+        return {name: value for name, value in found.items() if (name, value) != ("default", None)}
+
+
 def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
     """Return a default as a settings file spells it; TOML has no null."""
     if value is None:
         return "unset"
     if isinstance(value, bool | str | Path):
-        return json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        text = json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+        return text.replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_as_toml, value))}]"
     if isinstance(value, Mapping | BaseModel):
         pairs = value.items() if isinstance(value, Mapping) else iter(value)
-        return f"{{{', '.join(f'{name} = {_as_toml(each)}' for name, each in pairs)}}}"
+        return f"{{{', '.join(f'{_key(name)} = {_as_toml(each)}' for name, each in pairs)}}}"
     return str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _as_toml(name)
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return settings as a TOML file."""
+    return "".join(f"{_key(name)} = {_as_toml(value)}\n" for name, value in tables.items())
 
 
 def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expression)

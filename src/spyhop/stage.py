@@ -26,8 +26,16 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from spyhop import __version__
-from spyhop.runtime import Runtime
-from spyhop.schema import TOO_MANY_FILES, ArtifactError, Config, InputError, RecipeError, Row
+from spyhop.runtime import Runtime, Shard
+from spyhop.schema import (
+    TOO_MANY_FILES,
+    ArtifactError,
+    Config,
+    InputError,
+    RecipeError,
+    Row,
+    Unfinished,
+)
 from spyhop.store import (
     Artifact,
     InputRecord,
@@ -183,6 +191,12 @@ class Context:
     """Closed when the stage ends, however it ends."""
     models: dict[str, Any] = field(default_factory=dict)
     """Open models by identity: a model that two inputs name is opened once."""
+    shard: Shard | None = None
+    """Which parts to make, if other processes make the others."""
+    parts: Path = Path()
+    """Folder of finished parts, common to all shards, deleted when the stage ends."""
+    num_calls: int = 0
+    """Calls to models that have all their replies."""
     _drops: PartWriter | None = None
 
     def count(self, name: str, num: int = 1) -> None:
@@ -247,6 +261,8 @@ class Stage:
     """Whether its output shows the names of its inputs, which are then part of the key."""
     needs: str = ""
     """Extra of the package that it needs, whatever its inputs are."""
+    has_parts: bool = False
+    """Whether shards can share it; they can share any stage that asks models with weights."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -278,13 +294,15 @@ class Stage:
         report: Callable[[Progress], None] = lambda progress: None,
         origins: Mapping[str, Mapping[str, str]] | None = None,
         force: bool = False,
+        shard: Shard | None = None,
         **inputs: StageInput,
     ) -> Artifact:
         """Return the artifact, made now unless it is there already.
 
         `origins` are the steps or files that the inputs come from, for the record. With `force` it
-        is made even if it exists; the old one stays until the new one is finished. What the stage
-        raises is raised, and the next run resumes the work.
+        is made even if it exists; the old one stays until the new one is finished. A `shard` makes
+        its own parts, and the artifact once the parts of all are there; else it is `Unfinished`.
+        What the stage raises is raised, and the next run resumes the work.
         """
         self.check(config, inputs)
         key = self.key(config, inputs)
@@ -292,13 +310,22 @@ class Stage:
         if not force and (found := self.find(root, config, inputs)):
             return found
         say = lambda text: report(Progress(text, is_lasting=True))  # noqa: E731
-        with _system_limits(root), claim(root, self.name, key, digests, say) as work:
-            if not force and (found := self.find(root, config, inputs)):
-                work.discard()  # made by the run that was waited for
-                return found
-            ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
-            with ctx.resources:
-                return self._make(ctx, work, config, inputs, origins or {})
+        num_calls = -1
+        while True:
+            with _system_limits(root), claim(root, self.name, key, digests, say, shard) as work:
+                if not force and (found := self.find(root, config, inputs)):
+                    work.discard()  # made by the run that was waited for
+                    return found
+                where = (root, work.out, work.state, runtime or Runtime(), report)
+                ctx = Context(*where, shard=shard, parts=work.parts)
+                try:
+                    with ctx.resources:
+                        return self._make(ctx, work, config, inputs, origins or {})
+                except Unfinished:
+                    is_told = shard is not None and work.mark(shard, ctx.num_calls)
+                    if not is_told or ctx.num_calls == num_calls:
+                        raise
+                    num_calls = ctx.num_calls  # all have done their parts: look again
 
     def _make(
         self,
@@ -378,6 +405,7 @@ def stage(
     plan: Callable[..., Estimate] | None = None,
     shows_names: bool = False,
     needs: str = "",
+    has_parts: bool = False,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
@@ -387,6 +415,7 @@ def stage(
         plan: `plan(config, **inputs: Estimate | Estimates)`, called before any run.
         shows_names: Whether the output shows the names in a mapping of inputs; part of the key.
         needs: Extra of the package that the function needs.
+        has_parts: Whether it makes the parts of `ctx.shard` only, in `ctx.parts`.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -403,6 +432,7 @@ def stage(
             plan=plan,
             shows_names=shows_names,
             needs=needs,
+            has_parts=has_parts,
         )
 
     return wrap

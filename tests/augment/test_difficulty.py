@@ -10,9 +10,10 @@ from spyhop.augment import (
     measure_errors,
     measure_losses,
 )
-from spyhop.collect import Difficulty
+from spyhop.collect import Difficulty, keep_recorded
 from spyhop.models import Local, ModelUse
-from spyhop.schema import Answer, NoConfig
+from spyhop.models.replay import Recorded
+from spyhop.schema import Answer, NoConfig, Prompt
 from spyhop.store import Source
 
 
@@ -54,3 +55,23 @@ def test_parts_of_the_answers(tmp_path: Path):
     quarter, half = ids(every_nth=4), ids(every_nth=2)
     assert quarter < half and 60 < len(quarter) < 140 and 150 < len(half) < 250
     assert len(ids(every_nth=2, seed=1) & half) == pytest.approx(len(half) / 2, rel=0.4)
+
+
+def test_parts_by_task_and_by_the_queries_of_prompts(tmp_path: Path):
+    rows = [toys.answer_row(n, "Q", "A", task=f"t{n % 40}") for n in range(200)]
+    answers = toys.artifact_of(tmp_path, rows)
+    kept = filter_answers.run(tmp_path, FilterAnswersConfig(tasks_nth=4), answers=answers)
+    tasks = {row.task for row in kept.rows(Answer)}
+    assert 3 < len(tasks) < 20 and kept.num_rows == 5 * len(tasks)  # whole tasks
+    prompts = [
+        Prompt(**{**rows[n].model_dump(include=set(Prompt.model_fields)), "id": f"other{n}"})
+        for n in (3, 50)
+    ]
+    like = toys.rows_artifact(tmp_path / "p", prompts)
+    same = filter_answers.run(tmp_path, FilterAnswersConfig(), answers=answers, like=like)
+    assert [row.id for row in same.rows(Answer)] == ["a3", "a50"]
+    asked = prompts[1].messages[-1].content
+    recorded = toys.rows_artifact(
+        tmp_path / "r", [Recorded(id="r", query=f"{asked}!", response="Because.")]
+    )
+    assert keep_recorded.run(tmp_path, NoConfig(), prompts=like, recorded=recorded).num_rows == 0

@@ -1,8 +1,3 @@
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -10,8 +5,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from filelock import FileLock
 
+from cluster_nodes import of_cluster
 from corpus.pages import slow_page, write_articles
 from spyhop.corpus import SegmentConfig, segment
 from spyhop.schema import InputError
@@ -20,63 +15,6 @@ from spyhop.store import Artifact, Source
 
 ray = pytest.importorskip("ray")
 enable_client_mode = ray._private.client_mode_hook._explicitly_enable_client_mode
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def two_nodes():
-    """Two `ray start` processes of one processor each; their address.
-
-    One cluster at a time: the servers behind Ray's client take the ports from 23000 on.
-    """
-    with FileLock(Path(tempfile.gettempdir()) / "spyhop-test-cluster.lock"):
-        yield from _two_nodes()
-
-
-def _two_nodes():
-    port, client = _free_port(), _free_port()
-    program = str(Path(sys.executable).with_name("ray"))
-    environment = {
-        **os.environ,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-        "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # this machine is busy
-    }
-    head = [f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
-    common = ["--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000"]
-    start = [program, "start", "--head", "--node-ip-address=127.0.0.1", *head, *common]
-    try:
-        subprocess.run(start, check=True, capture_output=True, env=environment)
-        join = [program, "start", f"--address=127.0.0.1:{port}", *common]
-        subprocess.run(join, check=True, capture_output=True, env=environment)
-        yield f"ray:127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
-    finally:
-        for process in _of_cluster(port):
-            with suppress(psutil.Error):
-                process.kill()
-
-
-def _of_cluster(port: int, name: str = "") -> list[psutil.Process]:
-    """Every process of the cluster of this port and no other's, or those of one title."""
-    found = {}
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if any(arg.endswith(f"={port}") or f":{port}" in arg for arg in process.cmdline()):
-                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
-    with suppress(psutil.Error):
-        return [each for each in found.values() if each.is_running() and _has(each, name)]
-    return []
-
-
-def _has(process: psutil.Process, name: str) -> bool:
-    try:
-        return name in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def _run(root: Path, inputs: list[Path], on: str = "") -> Artifact:
@@ -111,7 +49,7 @@ def test_a_part_whose_worker_is_killed_is_made_again(tmp_path: Path, two_nodes):
     def harm() -> None:
         end = time.monotonic() + 90
         while not killed and time.monotonic() < end:
-            for process in _of_cluster(port, "ray::part_on_node"):
+            for process in of_cluster(port, "ray::Actor.do"):
                 with suppress(psutil.Error):
                     if any(child.cpu_times().user > 0.5 for child in process.children()):
                         process.kill()  # its own child, which reads the pages, dies with it
@@ -146,12 +84,12 @@ def test_a_failed_connection_is_made_again(tmp_path: Path, two_nodes, monkeypatc
     assert len(calls) == 2 and there.digest == here.digest
 
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(RuntimeError("a\nno room")))
-    with pytest.raises(InputError, match=r"--on ray:.*did not let us in \(no room\)"):
+    with pytest.raises(InputError, match=r"ray:.*did not let us in \(no room\)"):
         _run(tmp_path / "never", [tmp_path / "in"], two_nodes[0])
 
 
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_that_is_not_there_is_one_clear_line(tmp_path: Path):
     write_articles(tmp_path / "in", 1)
-    with pytest.raises(InputError, match=r"--on ray:127\.0\.0\.1:1: no cluster there"):
+    with pytest.raises(InputError, match=r"ray:127\.0\.0\.1:1: no cluster there"):
         _run(tmp_path / "out", [tmp_path / "in"], "ray:127.0.0.1:1")

@@ -146,18 +146,18 @@ def test_a_killed_run_goes_on_without_repeating_a_chunk(tmp_path: Path):
     run = subprocess.Popen(_command(tmp_path / "out", tmp_path / "in"))
     state = tmp_path / "out/.partial"
     end = time.monotonic() + 60
-    while time.monotonic() < end and len(list(state.glob("*/state/*.zst"))) < 3:
+    while time.monotonic() < end and len(list(state.glob("*.parts-*/*.zst"))) < 3:
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     time.sleep(0.2)
-    before = {path: path.stat().st_mtime_ns for path in state.glob("*/state/*.zst")}
+    before = {path: path.stat().st_mtime_ns for path in state.glob("*.parts-*/*.zst")}
     assert before and not list((tmp_path / "out").glob("corpus.segment-*"))
     seen: dict[Path, int] = {}
 
     def look(progress: Progress) -> None:
         if progress.doing == "segmenting":
-            seen.update({path: path.stat().st_mtime_ns for path in state.glob("*/state/*.zst")})
+            seen.update({path: path.stat().st_mtime_ns for path in state.glob("*.parts-*/*.zst")})
 
     again = _segments(tmp_path / "out", tmp_path / "in", report=look)
     assert {path: seen[path] for path in before} == before

@@ -30,7 +30,7 @@ SLOW = slow_page(190_000)
 def _run(folder: Path, *roots: Path, workers: int = 1, config: SegmentConfig | None = None):
     folder.mkdir(exist_ok=True)
     parts = parts_of(roots)
-    list(Pool(parts, config or SegmentConfig(), folder, workers).run())
+    list(Pool(dict(enumerate(parts)), config or SegmentConfig(), folder, workers).run())
     assert all(is_done(folder, number) for number in range(len(parts)))
     return _outcomes(folder, len(parts))
 
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path)
         (tmp_path / f"in/0010-{n}.html").write_bytes(slow_page(10_000))
     calm = _run(tmp_path / "calm", tmp_path / "in")
     (tmp_path / "out").mkdir()
-    pool = Pool(parts_of([tmp_path / "in"]), SegmentConfig(), tmp_path / "out", 1)
+    pool = Pool(dict(enumerate(parts_of([tmp_path / "in"]))), SegmentConfig(), tmp_path / "out", 1)
     deaths = []
 
     def harm() -> None:
@@ -159,7 +159,7 @@ def test_workers_die_with_their_run(tmp_path: Path):
     code = (
         "from pathlib import Path; from spyhop.corpus.pool import Pool\n"
         "from spyhop.corpus.read import parts_of; from spyhop.corpus.work import SegmentConfig\n"
-        f"list(Pool(parts_of([Path({str(tmp_path / 'in')!r})]), SegmentConfig(), "
+        f"list(Pool(dict(enumerate(parts_of([Path({str(tmp_path / 'in')!r})]))), SegmentConfig(), "
         f"Path({str(tmp_path / 'out')!r}), 1).run())"
     )
     run = subprocess.Popen([sys.executable, "-c", code])

@@ -179,11 +179,11 @@ def test_the_command_prints_and_writes(
 ):
     command = Command(monkeypatch, capsys)
     a, b = _logs(tmp_path, [1, 0, 0, 0], [1, 1, 1, 0])
-    page, data = tmp_path / "out" / "page.html", tmp_path / "out" / "found.json"
-    done = command("compare", a, b, "--html", page, "--json", data, "--by", "length")
+    page = tmp_path / "out" / "page.html"
+    done = command("compare", a, b, "--html", page, "--by", "length")
     assert done.code == 0, done.stderr
     assert "n minus m: +50.0 points" in done.stdout and "4 common items" in done.stdout
-    found = json.loads(data.read_text())
+    found = json.loads(command("compare", a, b, "--json").stdout)
     assert found["overall"]["gained"] == 2 and len(found["disagreements"]) == 2
     assert found["disagreements"][0]["second"]["answer"] == "A"
     assert "n is better" in page.read_text() and "<script" not in page.read_text()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spyhop.models.guess import FIRST, LEAST_PER_BYTE, Size, TokenGuess, measure
+from spyhop.models.guess import FIRST, Size, TokenGuess, measure
 
 PROSE = "The boats that came back told of a lamp on the shore. "
 
@@ -110,4 +110,3 @@ def test_the_first_guess_is_on_the_safe_side():
 )
 def test_textures(text, texture):
     assert measure([text, text]) == Size(2 * len(text.encode()), texture)
-    assert measure([text]).least_tokens == int(len(text.encode()) * LEAST_PER_BYTE)

@@ -277,7 +277,7 @@ def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
         "maybe  = unset, or x",
         "several  = [], any of x, y",
         'which  required, one of "", z  Which.',
-        "many  = [0.5, 2]", "on  = true", "table  = {a b = {c = 1}}",
+        "many  = [0.5, 2]", "on  = true", 'table  = {"a b" = {c = 1}}',
     ]  # fmt: skip
 
 

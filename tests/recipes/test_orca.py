@@ -202,6 +202,48 @@ def test_controls_of_style_and_of_equal_queries(tmp_path: Path):
     assert not recipe.step("answers-recorded").config.of_others
 
 
+def test_human_explanations_are_compared_with_the_model_on_the_same_queries(tmp_path: Path):
+    (tmp_path / "teacher.toml").write_text('model = "m"\n[[endpoints]]\nurl = "http://h:1/v1"\n')
+    teacher = {"file": tmp_path / "teacher.toml"}
+    recipe = orca(_mini(tmp_path, assistant=None, teacher=teacher, ablate=["humans"]))
+    kept = recipe.step("human-prompts")
+    assert kept.inputs["prompts"] is recipe.step("answers").inputs["prompts"]
+    assert recipe.step("human").inputs["prompts"] is kept
+    human, model = recipe.step("human-explanations"), recipe.step("model-explanations")
+    assert human.inputs["answers"] == {"human": recipe.step("human")}
+    (same,) = model.inputs["answers"].values()
+    assert same.inputs == {"answers": recipe.step("answers"), "like": kept}
+    assert human.config == model.config
+
+
+def test_as_many_rows_come_from_all_tasks_or_from_few(tmp_path: Path):
+    recipe = orca(_mini(tmp_path, assistant=None, ablate=["size", "coverage"]))
+    for size in (4, 16):
+        (few,) = recipe.step(f"tasks-of-{size}").inputs["answers"].values()
+        (rows,) = recipe.step(f"one-of-{size}").inputs["answers"].values()
+        assert (few.config.tasks_nth, few.config.every_nth) == (size, 1)
+        assert (rows.config.tasks_nth, rows.config.every_nth) == (1, size)
+
+
+def test_one_data_set_is_tried_on_several_bases(tmp_path: Path):
+    for name in ("One", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "q.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n')
+    suites = [{"suite": "gsm8k", "path": tmp_path / "q.jsonl"}]
+    bases = [tmp_path / "One", tmp_path / "two"]
+    recipe = orca(_mini(tmp_path, assistant=None, bases=bases, suites=suites))
+    for base, name in zip(bases, ("one", "two"), strict=True):
+        student = recipe.step(f"student-{name}")
+        assert student.inputs["answers"] == recipe.step("student").inputs["answers"]
+        assert student.inputs["base"].path == base
+        assert recipe.step(f"scores-base-{name}").inputs["model"].folder.path == base
+        assert recipe.step(f"scores-student-{name}").inputs["model"].folder is student
+    report = recipe.step("report")
+    assert report.config.phases["student-two"] == ("student-two",)
+    with pytest.raises(RecipeError, match="two of bases have the same name"):
+        orca(_mini(tmp_path, bases=[tmp_path / "One", tmp_path / "words" / "one"]))
+
+
 SEALED = {"arms": ["base", "student"], "smallest_difference": 0.05, "metric": "acc_norm"}
 
 

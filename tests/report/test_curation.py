@@ -67,8 +67,8 @@ def test_kinds_are_followed_from_document_to_training_row(tmp_path: Path):
     assert tuple(correct[name] for name in COUNTS) == (4, 4, 3, 2)
     assert tuple(flawed[name] for name in COUNTS) == (2, 2, 2, 1)
     assert tuple(menu[name] for name in COUNTS) == (2, 1, 0, 0)
-    assert (found.precision, found.recall) == (pytest.approx(2 / 3), 0.5)
-    assert found.base_rate == pytest.approx(4 / 7)
+    shares = {"precision": 2 / 3, "recall": 0.5, "base_rate": 4 / 7}
+    assert found.shares() == pytest.approx(shares)
     assert (correct[5], correct[2], correct[3]) == (2, 2, 0)
     shown = [(kind, is_kept, pair.id) for kind, is_kept, pair in found.samples]
     assert shown == [
@@ -83,7 +83,7 @@ def test_kinds_are_followed_from_document_to_training_row(tmp_path: Path):
 def test_a_selection_of_flawed_documents_has_no_precision(tmp_path: Path):
     where = CuratedSet(setting="core", seed=0, round=1)
     found = read_curated(where, *_set(tmp_path, kept=[4]))
-    assert (found.precision, found.recall) == (0.0, 0.0)
+    assert (found.shares()["precision"], found.shares()["recall"]) == (0.0, 0.0)
 
 
 def test_an_interval_over_seeds_stays_a_share():

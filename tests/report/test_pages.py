@@ -14,8 +14,8 @@ def _page() -> str:
     section = ReportSection("A section", "Its lead.")
     section.table(Table(["name", "value"], [["<b>bold</b>", 3]], "A caption"))
     section.conversation([Turn("user", "<script>alert(1)</script>")], "a note")
-    section.masked([("to", False), ("ken", True)], "one of two")
-    return render_page("A title", "A lead", [section], "made from")
+    section.add("masked.html", pieces=[("to", False), ("ken", True)], note="one of two")
+    return render_page("A title", "A lead", [section])
 
 
 def test_text_of_rows_is_escaped():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -77,3 +78,17 @@ def test_a_failure_and_the_end_of_time_are_lines(gpu: Any, tmp_path: Path):
     first, failed, skipped = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
     assert first["so far"] == 1 and failed["failed"] == "RuntimeError: out of memory"
     assert skipped == {"piece": "two", "skipped": "no time left"}
+
+
+@pytest.mark.slow
+def test_it_runs_under_torchrun(tmp_path: Path):
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    out = tmp_path / "x.jsonl"
+    options = ["--device", "cpu", "--size", "toy", "--seconds", "20", "--out", str(out)]
+    done = subprocess.run([*run, str(SCRIPT), *options], capture_output=True, timeout=220)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert lines[0]["processes"] == 2 and not [each for each in lines if "failed" in each]
+    measured = {each["piece"] for each in lines if "skipped" not in each}
+    assert measured >= {"first_step", "identity", "training"}
+    assert all(each["holds"] for each in lines if "holds" in each)

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import CompletionItem, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from spyhop import __version__
@@ -41,6 +41,13 @@ class _Commands(TyperGroup):
                 return _command(cmd_name, getattr(import_module(f"spyhop.cli.{module}"), cmd_name))
         return None
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:  # noqa: ANN401
+        """Complete commands from the table, so that no command's module is imported."""
+        summaries = {name: text for part in COMMANDS.values() for name, (_, text) in part.items()}
+        found = [CompletionItem(name, help=text) for name, text in summaries.items()]
+        options = super(TyperGroup, self).shell_complete(ctx, incomplete)
+        return [item for item in found if item.value.startswith(incomplete)] + options
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (as above)
         self.commands = dict.fromkeys(self.list_commands(ctx), TyperCommand(None))
         return super().resolve_command(ctx, args)
@@ -60,7 +67,6 @@ def _command(name: str, function: Any) -> Any:  # noqa: ANN401 (a function, or a
 
 app = typer.Typer(
     cls=_Commands,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog=EXIT_CODES,

@@ -1,12 +1,10 @@
 """Commands on finished evaluations, anybody's: compare two logs, export scores."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import print_table, say
+from spyhop.cli.running import print_json, print_table, say
 from spyhop.evaluate.comparison import compare_logs
 from spyhop.evaluate.logs import export_scores, read_log
 from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
@@ -20,10 +18,10 @@ def compare(
     task: list[str] = NO_NAMES,
     metric: str = "",
     by: Literal["task", "length", "topic"] = "task",
-    json_: Path | None = None,
     html: Path | None = None,
     rows: int = 20,
     anyway: bool = False,
+    json_: bool = False,
 ) -> None:
     """Compare two models item by item, from the logs of one tool.
 
@@ -31,21 +29,19 @@ def compare(
     """
     logs = (read_log(path, task, metric) for path in (first, second))
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
-    print_table(terminal_table(compared, by))
-    say(*summary_lines(compared))
     if json_:
-        _write(json_, json.dumps(asdict(compared), indent=1, ensure_ascii=False))
-    if html:
-        _write(html, comparison_page(compared))
-
-
-def _write(path: Path, text: str) -> None:
+        print_json(compared)
+    else:
+        print_table(terminal_table(compared, by))
+        say(*summary_lines(compared))
+    if html is None:
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(html) as temporary:
+            temporary.write_text(comparison_page(compared), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise InputError(f"{html}: cannot be written ({error.strerror})") from None
 
 
 def export(

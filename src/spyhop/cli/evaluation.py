@@ -10,7 +10,7 @@ from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import build, given, places, print_table, run_task, say
+from spyhop.cli.running import built_from, places, print_table, run_task, say
 from spyhop.collect import orca_messages
 from spyhop.evaluate import rescore, score_row, seal_state, task_scores, write_scores
 from spyhop.evaluate.rates import ALL
@@ -64,7 +64,7 @@ def eval(
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
     }
-    built = build(given("eval", settings, set_), {})
+    built = built_from("eval", settings, set_)
     made = run_task(built, out, [f"{SCORES}{n}.jsonl" for n in settings["models"]], plan=plan)
     if plan:
         _print_power(built[0], out)

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -44,6 +45,10 @@ def _described(command: str, parameter: Parameter) -> Parameter:
     info: dict[str, Any] = {"help": given} if isinstance(given, str) else dict(given)
     if Path in (kind, *get_args(kind)) and name in ("out", "store"):
         info["callback"] = _expanded
+    if source := info.pop("complete", ""):  # imported at use, when a shell asks
+        info["autocompletion"] = lambda ctx: getattr(
+            import_module("spyhop.cli.completion"), source
+        )(ctx)
     if role == "arguments":
         described: Any = typer.Argument(show_default=False, **info)
     else:

@@ -1,27 +1,36 @@
 """Commands around recipes: write, list, plan, run and inspect them."""
 
 import shutil
+import sys
 from pathlib import Path
-from typing import Literal
+from shlex import join, quote, split
+from typing import Any, Literal
 
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
+from spyhop.cli.running import load, print_json, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
-from spyhop.recipe.graph import refs
-from spyhop.recipe.show import find_artifact, show_folder, show_mask, show_rows
+from spyhop.recipe.graph import num_rounds, refs
+from spyhop.recipe.show import (
+    artifact_values,
+    find_artifact,
+    read_folder,
+    run_lines,
+    show_mask,
+    show_rows,
+)
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS, arms_table, audit_lines, comparison_lines
 from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.sections import AUDITS
-from spyhop.runtime import Runtime
+from spyhop.runtime import Runtime, Shard
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
-from spyhop.store import Artifact, strays
+from spyhop.store import RUNS, Artifact, strays
 
 REPORT = "report"
 """The step of a recipe that writes its page."""
@@ -73,8 +82,10 @@ def init(folder: Path) -> None:
     say(f"next: edit {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
 
 
-def recipes(name: str = "") -> None:
+def recipes(name: str = "", schema: bool = False) -> None:
     """List the recipes, or the settings of one."""
+    if not name and schema:
+        raise RecipeError("--schema: name a recipe; `spyhop recipes` lists them")
     if not name:
         width = max(map(len, RECIPES))
         say(*(f"{each:{width}}  {kind.summary}" for each, kind in RECIPES.items()))
@@ -82,6 +93,9 @@ def recipes(name: str = "") -> None:
         return
     if name not in RECIPES:
         raise RecipeError(f"{name!r}: no such recipe; known: {', '.join(RECIPES)}")
+    if schema:
+        print_json(RECIPES[name].schema(name))
+        return
     say(f"{name}: {RECIPES[name].summary}")
     where = "runtime  Where and how fast the recipe runs; never part of a key."
     lines = [*describe(RECIPES[name].config_type), where, *describe(Runtime, 1)]
@@ -94,10 +108,12 @@ def plan(
     set_: list[str] = NO_NAMES,
     ablate: str = "",
     within_days: float | None = None,
+    json_: bool = False,
 ) -> None:
     """Estimate rows, requests, tokens, dollars and hours of a run."""
     built, runtime, folder = _built(recipe, store, set_, ablate)
-    print_plan(resolve(built, folder, without_missing=True), runtime, within_days)
+    resolved = resolve(built, folder, without_missing=True)
+    print_plan(resolved, runtime, within_days, is_json=json_)
 
 
 def run(
@@ -108,6 +124,7 @@ def run(
     retry_errors: list[str] = NO_NAMES,
     ablate: str = "",
     settle: bool = False,
+    shard: str = "",
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, store, set_, ablate, workers)
@@ -117,7 +134,54 @@ def run(
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, folder, frozenset(retry_errors), settles=settle)
+    if shard and retry_errors:
+        raise RecipeError("--retry-errors works without --shard")
+    run_and_report(
+        built, runtime, folder, frozenset(retry_errors), settles=settle,
+        shard=Shard.of(shard) if shard else None,
+    )  # fmt: skip
+
+
+def sbatch(
+    recipe: Path,
+    shards: int = 8,
+    gpus: int = 0,
+    nodes: int = 1,
+    rounds: int | None = None,
+    options: str = "",
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    ablate: str = "",
+) -> None:
+    """Print the script that runs a recipe on a Slurm cluster.
+
+    It submits a chain of jobs: arrays that share the parts of a step, and jobs that make the steps
+    between them. The command itself submits nothing.
+    """
+    built, _, folder = _built(recipe, store, set_, ablate)
+    changes = [word for change in set_ for word in ("--set", change)]
+    changes += ["--ablate", ablate] if ablate else []
+    command = ["-m", "spyhop", "run", str(recipe.absolute()), "--out", str(folder.absolute())]
+    alone = [f"--nodes={nodes}", "--ntasks-per-node=1"]
+    each = [f"--gpus-per-node={gpus}"] if gpus else []
+    values = {
+        "NAME": quote(built.name),
+        "PYTHON": quote(quote(sys.executable)),
+        "RUN": quote(join([*command, *changes])),
+        "SHARDS": shards,
+        "ROUNDS": num_rounds(built) if rounds is None else rounds,
+        "NODES": nodes,
+        "GPUS": max(1, gpus),
+        "OPTIONS": f"({join(split(options))})",
+        "EACH": f"({join(each)})",
+        "ALONE": f"({join(alone + each)})",
+    }
+    lines = [
+        f"# {built.name} on {shards} tasks. Run it with: bash FILE; run it again to resume.",
+        *(f"{name}={value}" for name, value in values.items()),
+    ]
+    script = Path(__file__).with_name("sbatch.sh").read_text(encoding="utf-8")
+    print("#!/bin/bash\n" + "\n".join(lines) + f"\n{script}", end="")  # noqa: T201
 
 
 def report(
@@ -152,12 +216,21 @@ def why(
     store: Path | None = None,
     set_: list[str] = NO_NAMES,
     ablate: str = "",
+    json_: bool = False,
 ) -> None:
     """List the steps that would run, and why."""
     built, _, folder = _built(recipe, store, set_, ablate)
     resolved = resolve(built, folder)
-    for each in [built.step(step)] if step else built.steps:
-        say(f"{each.name}: {'; '.join(why_step(resolved, each)) or 'up to date'}")
+    steps = [built.step(step)] if step else built.steps
+    reasons = {each.name: why_step(resolved, each) for each in steps}
+    if json_:
+        found = [
+            {"name": name, "is_finished": not some, "reasons": some}
+            for name, some in reasons.items()
+        ]
+        print_json({"recipe": built.name, "output_folder": folder, "steps": found})
+    else:
+        say(*(f"{name}: {'; '.join(some) or 'up to date'}" for name, some in reasons.items()))
 
 
 def show(
@@ -171,23 +244,34 @@ def show(
     store: Path | None = None,
     set_: list[str] = NO_NAMES,
     ablate: str = "",
+    json_: bool = False,
 ) -> None:
     """Show the record and rows of a step or artifact.
 
     Of a run's folder it lists the steps, of an output folder the runs.
     """
     console = Console(highlight=False, soft_wrap=True)
-    found: Artifact | None
+    found: Artifact | list[dict[str, Any]]
+    if json_ and mask is not None:
+        raise RecipeError("--mask shows tokens in a terminal; it has no --json")
     if recipe is None and (path := Path(artifact).expanduser()).is_dir():
-        found = show_folder(path, console)
+        found = read_folder(path)
+        if isinstance(found, list):
+            if json_:
+                print_json({"runs": found})
+            else:
+                say(*run_lines(found, has_steps=not (path / RUNS).is_dir()))
+            return
     else:
         built, folder = None, output_folder(store)
         if recipe is not None:
             built, _, folder = _built(recipe, store, set_, ablate)
         found = find_artifact(existing(folder), artifact, built)
-    if found is not None and mask is not None:
+    if json_:
+        print_json(artifact_values(found, rows, dropped=dropped))
+    elif mask is not None:
         show_mask(found, rows, console, model=mask, chat_format=chat_format, train_on=train_on)
-    elif found is not None:
+    else:
         show_rows(found, rows, console, dropped=dropped)
 
 

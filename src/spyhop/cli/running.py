@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
@@ -20,16 +21,17 @@ from spyhop.recipe import run as run_recipe
 from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
-from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
+from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
-from spyhop.recipe.run import check_steps
-from spyhop.recipe.watch import Display, deadlines, plan_table
+from spyhop.recipe.run import check_steps, run_shard
+from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
-from spyhop.runtime import Runtime
+from spyhop.runtime import Runtime, Shard
 from spyhop.schema import RecipeError
 from spyhop.settings import HUB, read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
+from spyhop.train.rank import dismiss_helpers, help_train, is_helper, num_peers
 
 PLAIN_WIDTH = 160
 """Columns of a table that is written to a file or a pipe."""
@@ -59,22 +61,27 @@ def recipe_file(path: Path) -> Path:
     return found[0]
 
 
-def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
-    """Return the settings of the recipe behind a command."""
-    for change in changes:
-        apply_change(settings, change)
-    runtime = settings.pop("runtime", {})
-    if not isinstance(runtime, dict):
-        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
-    path = Path(recipe)
-    dtype = settings.pop("dtype", "auto")
-    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
+def built_from(
+    recipe: str,
+    settings: dict[str, Any],
+    changes: list[str],
+    runtime: dict[str, object] | None = None,
+    file: Path | None = None,
+) -> tuple[Recipe, Runtime]:
+    """Return the recipe behind a command; errors name the settings' `file`, if there is one."""
+    tables = {"recipe": recipe, "name": recipe, **settings}
+    return build(given(file or Path(recipe), tables, changes), runtime or {})
 
 
 def say(*lines: object) -> None:
     """Print lines as they are."""
     for line in lines:
         print(line)  # noqa: T201
+
+
+def print_json(values: object) -> None:
+    """Print plain data, dataclasses and paths as one JSON object; what is no number is null."""
+    say(to_json(values, indent=1, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode())
 
 
 def print_table(table: Table) -> None:
@@ -99,6 +106,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     config = file.config(kind.config_type)
     try:
         built, where = kind.build(config, file.name), file.runtime_with(runtime)
+        built.file = file
         set_dtype(built, file.dtype)
         check_steps(built, where)
     except ValidationError as error:  # a rule over several settings
@@ -167,8 +175,14 @@ def run_and_report(
     *,
     settles: bool = False,
     forgets: bool = True,
+    shard: Shard | None = None,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
+    if is_helper():  # a launcher started this command several times; the first one runs the recipe
+        help_train()
+        raise typer.Exit
+    if num_peers() > 1:
+        runtime = runtime.model_copy(update={"workers": 1})  # all take part in each training
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
     say(f"output folder: {out}")
@@ -177,13 +191,19 @@ def run_and_report(
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
-            made = run_recipe(resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets)
+            if shard is not None:
+                made = run_shard(resolved, runtime, shard, display)
+            else:
+                again = frozenset(reopen)
+                made = run_recipe(resolved, runtime, display, reopen=again, forgets=forgets)
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
             print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
         except OSError:  # the terminal was closed, and nothing can be flushed to it at the end
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
+    finally:
+        dismiss_helpers()
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
         say(f"report: {page}")
@@ -213,15 +233,32 @@ def _ended_by_signals(received: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
+def print_plan(
+    resolved: Resolved,
+    runtime: Runtime,
+    within_days: float | None = None,
+    *,
+    is_json: bool = False,
+) -> None:
     """Print the estimate of a run, and how many endpoints would finish within that many days."""
     lines = plan_recipe(resolved)
-    print_table(plan_table(lines))
-    for line in lines:
-        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
-            say(f"{line.step.name}: {cost}")
-    say(*(f"warning: {text}" for text in warnings(lines)))
+    costs = {
+        line.step.name: cost
+        for line in lines
+        if not line.is_made and (cost := describe_cost(line.estimate, runtime))
+    }
     missing = resolved.missing or []
+    deadline = deadlines(lines, within_days) if within_days else []
+    if is_json:
+        print_json({
+            "recipe": resolved.recipe.name, "output_folder": resolved.root, **plan_values(lines),
+            "training": costs, "warnings": list(warnings(lines)), "missing_inputs": missing,
+            "deadlines": deadline,
+        })  # fmt: skip
+        return
+    print_table(plan_table(lines))
+    say(*(f"{name}: {cost}" for name, cost in costs.items()))
+    say(*(f"warning: {text}" for text in warnings(lines)))
     say(*(f"{path}: not found yet; excluded from this estimate" for path in missing))
-    say(*(deadlines(lines, within_days) if within_days else []))
+    say(*deadline)
     say(f"output folder: {resolved.root}")

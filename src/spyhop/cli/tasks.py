@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import build, given, places, run_task, say
+from spyhop.cli.running import built_from, places, run_task, say
 from spyhop.collect.pairs import PAIRS
 from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
 from spyhop.recipes.answering import export_results as export_answers
@@ -34,7 +34,7 @@ def answer(
     Paid replies are journaled and never requested twice. The answers are written to
     OUT/answers.jsonl or OUT/answers.parquet, in the format of the prompts.
     """
-    built = build(given("answer", {"prompts": prompts, "teacher": teacher}, set_), {})
+    built = built_from("answer", {"prompts": prompts, "teacher": teacher}, set_)
     more = {"settles": settle, "reopens": retry_errors}
     if made := run_task(built, out, ANSWER_FILES, plan=plan, first=PROMPTS, **more):
         say(export_answers(made, out))
@@ -51,8 +51,8 @@ def segment(
 
     Nothing is downloaded. The segments are written to OUT/segments.jsonl, and a report beside them.
     """
-    file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
-    built = build(file, {"processes": processes, "on": on})
+    settings = {"inputs": [path.absolute() for path in inputs]}
+    built = built_from("segments", settings, set_, {"processes": processes, "on": on})
     say(export_segments(run_task(built, out, [SEGMENTS_FILE]), out))
 
 
@@ -68,7 +68,7 @@ def backtranslate(
 
     The pairs of instruction and text are written to OUT.
     """
-    built = build(given("backtranslate", {"segments": segments, "model": model}, set_), {})
+    built = built_from("backtranslate", {"segments": segments, "model": model}, set_)
     if made := run_task(built, out, [PAIRS], plan=plan, first=SEGMENTS, settles=settle):
         say(export_pairs(made, out))
 
@@ -85,7 +85,7 @@ def curate(
 
     Pairs are kept only if the ratings pass their checks.
     """
-    built = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    built = built_from("curate", {"pairs": pairs, "judge": judge}, set_)
     files = [RATED_FILE, KEPT_FILE]
     if made := run_task(built, out, files, plan=plan, first=GIVEN, settles=settle):
         say(export_kept(made, out))
@@ -119,7 +119,7 @@ def scale(
         "judge": judge and judge.absolute(),
         "seeds": list(range(seeds)),
     }
-    run_task(build(given("scale", settings, set_), {}), out, plan=plan)
+    run_task(built_from("scale", settings, set_), out, plan=plan)
 
 
 def judge(
@@ -165,7 +165,7 @@ def judge(
     }
     optional = {"data": where.get(suite), "forms": form, "teacher": teacher}
     settings |= {name: value for name, value in optional.items() if value}
-    built = build(given("judge", settings, set_), {})
+    built = built_from("judge", settings, set_)
     more = {"settles": settle, "reopens": retry_errors}
     if made := run_task(built, out, RESULT_FILES, plan=plan, first=QUESTIONS, **more):
         say(export_verdicts(made, out))

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
-from spyhop.cli.running import build, given, places, run_task, say
+from spyhop.cli.running import built_from, places, run_task, say
 from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import voices
 from spyhop.recipes.training import MODEL, export_results
@@ -48,10 +47,8 @@ def train(
     inputs: dict[str, Any] = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
     if suite:
         inputs["suites"] = [{"suite": name, "data": places(data)} for name in suite]
-    file = given("train", {**named, **inputs}, set_)
-    if settings is not None:  # errors name the file, and its paths are relative to it
-        file = replace(file, path=settings)
-    if made := run_task(build(file, {}), out, [MODEL], plan=plan):
+    built = built_from("train", {**named, **inputs}, set_, file=settings)
+    if made := run_task(built, out, [MODEL], plan=plan):
         say(export_results(made, out))
 
 

@@ -7,11 +7,13 @@ from spyhop.collect.fetch import FetchConfig, fetch
 from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
 from spyhop.collect.pairs import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.prompts import (
+    MessageRate,
     PairConfig,
     PromptQueriesConfig,
     SubsetConfig,
     SystemMessage,
     draw_subset,
+    keep_recorded,
     orca_messages,
     orca_shares,
     pair,

@@ -3,13 +3,24 @@
 Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import compress
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
+from spyhop.models.replay import Recorded
+from spyhop.schema import (
+    Config,
+    InputError,
+    NoConfig,
+    Prompt,
+    Query,
+    RecipeError,
+    Row,
+    prompt_turns,
+)
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts, nested_draw, number_of, row_id, rows_of
 from spyhop.text.tables import table
@@ -52,6 +63,23 @@ class PairConfig(Config):
         return self
 
 
+class MessageRate(Row):
+    """What a system message got from a teacher on a family of queries (`augment`'s search)."""
+
+    family: str
+    """Task or collection."""
+    system_id: str
+    num_asked: int
+    num_right: int
+    """Answers that state the gold answer."""
+    tokens: int
+    """Tokens that the teacher wrote."""
+    is_best: bool
+    """Whether no other message of the family is shown to be better."""
+    query_ids: list[str]
+    """Queries of the search, which are not paired."""
+
+
 def orca_messages() -> tuple[SystemMessage, ...]:
     """Return the sixteen roles of the Orca paper, in our own words."""
     given = table("collect/orca_messages.toml")["messages"]
@@ -64,7 +92,12 @@ def orca_shares() -> dict[str, dict[str, float]]:
     return {name: dict(shares) for name, shares in given.items()}
 
 
-def plan_pair(config: PairConfig, queries: Estimate, own: Estimates | None = None) -> Estimate:
+def plan_pair(
+    config: PairConfig,
+    queries: Estimate,
+    own: Estimates | None = None,
+    searched: Estimate | None = None,
+) -> Estimate:
     """One prompt per query, longer by a system message."""
     if not queries.row_tokens:
         return Estimate(rows=queries.rows)
@@ -74,13 +107,21 @@ def plan_pair(config: PairConfig, queries: Estimate, own: Estimates | None = Non
 
 @stage(version=1, writes=Prompt, plan=plan_pair)
 def pair(
-    ctx: Context, config: PairConfig, *, queries: Artifact, own: Artifacts | None = None
+    ctx: Context,
+    config: PairConfig,
+    *,
+    queries: Artifact,
+    own: Artifacts | None = None,
+    searched: Artifact | None = None,
 ) -> Iterator[Prompt]:
     """Pair every query with one system message.
 
     The choice is a function of (query id, seed), so adding rows changes no other row. A query that
     was written from a prompt in `own` becomes that prompt again, with all its turns; it is paired
     only if it has no system message. These prompts are held in memory.
+
+    With a search for messages (`searched`), queries get one of the best messages of their task or
+    collection, all of them as often; the search's own queries are skipped and counted.
     """
     prompts: dict[str, Prompt] = {}
     for prompt in rows_of(own, Prompt):
@@ -91,13 +132,22 @@ def pair(
             )
         prompts[prompt.id] = prompt
     messages = {message.id: message for message in config.messages}
+    best, held_out = defaultdict[str, dict[str, float]](dict), set[str]()
+    for rate in searched.rows(MessageRate) if searched else ():
+        held_out.update(rate.query_ids)
+        if rate.is_best:
+            best[rate.family][rate.system_id] = 1.0
     for query in ctx.track(queries.rows(Query), "pairing", total=queries.num_rows):
+        if query.id in held_out:
+            ctx.count("searched")
+            continue
         given = prompts.get(query.id)
         if given is not None and given.messages[0].role == "system":
             ctx.count(f"system_message/{query.collection}/own")
             yield given.model_copy(update={"collection": query.collection})
             continue
-        weights = _allowed(config, messages, query)
+        weights = best.get(query.task) or best.get(query.collection)
+        weights = weights or _allowed(config, messages, query)
         chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
         ctx.count(f"system_message/{query.collection}/{chosen.id}")
         ctx.count(f"multiple_choice/{query.collection}", int(query.multiple_choice))
@@ -164,6 +214,17 @@ def draw_subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Ite
     is_drawn = nested_draw(prompts, config.num_rows, config.seed)
     rows = ctx.track(prompts.rows(Prompt), "sampling", total=len(is_drawn))
     yield from compress(rows, is_drawn)
+
+
+@stage(version=1, writes=Prompt, plan=lambda config, prompts, recorded: prompts)
+def keep_recorded(
+    ctx: Context, config: NoConfig, *, prompts: Artifact, recorded: Artifact
+) -> Iterator[Prompt]:
+    """Keep the prompts that have a recorded answer, such as a human explanation."""
+    known = {row_id(row.query) for row in recorded.rows(Recorded)}
+    for prompt in ctx.track(prompts.rows(Prompt), "choosing", total=prompts.num_rows):
+        if row_id(prompt.messages[-1].content) in known:
+            yield prompt
 
 
 class PromptQueriesConfig(Config):

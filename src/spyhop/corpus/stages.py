@@ -11,7 +11,7 @@ from spyhop.corpus.pool import Pool, run_on_ray
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
-from spyhop.schema import Config, InputError, Item, Segment
+from spyhop.schema import Config, InputError, Item, Segment, Unfinished
 from spyhop.stage import Context, Estimate, Estimates, Progress, stage
 from spyhop.store import Artifact, Artifacts, nested_draw, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
@@ -41,7 +41,7 @@ class Repeat(Segment):
     similarity: float
 
 
-@stage(version=5, writes=Segment, plan=plan_segments)
+@stage(version=5, writes=Segment, plan=plan_segments, has_parts=True)
 def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
@@ -53,17 +53,22 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterato
     parts = parts_of([each.path for each in pages.values()])
     if not parts:
         raise InputError("the inputs hold no files")
-    live = _Live(ctx, parts)
+    ctx.parts.mkdir(exist_ok=True)
+    live, shard = _Live(ctx, parts), ctx.shard
+    mine = {n: part for n, part in enumerate(parts) if shard is None or shard.owns(n)}
     if ctx.runtime.on:
-        finished = run_on_ray(parts, config, ctx.state, ctx.runtime.on, live.chunk)
+        finished = run_on_ray(mine, config, ctx.parts, ctx.runtime.on, live.chunk)
     else:
-        finished = Pool(parts, config, ctx.state, ctx.runtime.processes, live.chunk).run()
+        finished = Pool(mine, config, ctx.parts, ctx.runtime.processes, live.chunk).run()
     next_number = 0
     for number in finished:  # rows are written while workers go on
         live.part(number)
-        while next_number < len(parts) and is_done(ctx.state, next_number):
+        while shard is None and next_number < len(parts) and is_done(ctx.parts, next_number):
             yield from _rows(ctx, next_number)
             next_number += 1
+    if shard and (left := [n for n in range(len(parts)) if not is_done(ctx.parts, n)]):
+        names = ", ".join(map(str, sorted({n % shard.total + 1 for n in left})))
+        raise Unfinished(f"{len(left)} of {len(parts)} parts are missing, of the shards {names}")
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
     lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
@@ -75,7 +80,7 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterato
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
     """Yield the segments of a part; its other outcomes are dropped with their reasons."""
-    for reason, row in chain.from_iterable(map(read_chunk, chunks_of(ctx.state, number))):
+    for reason, row in chain.from_iterable(map(read_chunk, chunks_of(ctx.parts, number))):
         if reason == PAGES:
             ctx.count("pages", int(row))
             continue
@@ -129,7 +134,7 @@ class _Live:
     def __init__(self, ctx: Context, parts: list[Part]) -> None:
         self._ctx, self._started, self._tally = ctx, monotonic(), Counter[str]()
         self._sizes = [part.num_bytes for part in parts]
-        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.state, at))
+        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.parts, at))
         self._tell()
 
     def chunk(self, number: int, tally: Counter[str]) -> None:

@@ -1,5 +1,6 @@
 """Rate pairs, check the ratings, keep the best; select the prompts that need a stronger teacher."""
 
+from spyhop.curate.draw_failing import DrawFailingConfig, draw_failing, join_rows
 from spyhop.curate.gate import (
     GateConfig,
     check_pair_count,

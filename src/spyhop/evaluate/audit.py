@@ -12,7 +12,7 @@ form, and what the judge prefers at equal answers, decide about style.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from itertools import chain
@@ -28,7 +28,7 @@ from spyhop.schema import Answer, Config, InputError, Item, Question, Row, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, paired_difference
 from spyhop.statistics.interval import LEVEL, t_quantile
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact, Artifacts, number_of
 from spyhop.text.form import FEATURES, form_of, phrases_of
 
 Conclusion = Literal["reasoning", "style", "both", "cannot tell"]
@@ -273,9 +273,7 @@ class AuditConfig(Config):
         rows=min(config.num_items, sum(each.rows for each in items.values()))
     ),
 )
-def draw_audited(
-    ctx: Context, config: AuditedConfig, *, items: Mapping[str, Artifact]
-) -> Iterator[Question]:
+def draw_audited(ctx: Context, config: AuditedConfig, *, items: Artifacts) -> Iterator[Question]:
     """Yield a fixed sample of the items as questions, without the gold answer."""
     rows = chain.from_iterable(each.rows(Item) for each in items.values())
     for item in _drawn(config.num_items, rows):
@@ -289,7 +287,7 @@ def audit(
     *,
     base: Artifact,
     student: Artifact,
-    teacher: Mapping[str, Artifact],
+    teacher: Artifacts,
     verdicts: Artifact | None = None,
 ) -> None:
     """Write `audit.json`: what the student gained over its base, and what that gain is."""
@@ -350,5 +348,4 @@ def _credit(score: Score) -> float:
 
 
 def _drawn(num: int, rows: Iterable[AnyRow]) -> list[AnyRow]:
-    """Return a fixed random sample."""
     return nsmallest(num, rows, key=lambda row: number_of(f"audit/{row.id}"))

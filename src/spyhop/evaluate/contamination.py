@@ -6,14 +6,14 @@ and ignored.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 
 from pydantic import Field
 
 from spyhop.schema import Answer, Config, Item, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 from spyhop.text.contamination import ContaminationConfig, ItemIndex
 from spyhop.text.overlap import BATCH_TEXTS
 
@@ -64,11 +64,7 @@ class ContaminationRateConfig(Config):
     ),
 )
 def check_contamination(
-    ctx: Context,
-    config: ContaminationRateConfig,
-    *,
-    items: Mapping[str, Artifact],
-    answers: Mapping[str, Artifact],
+    ctx: Context, config: ContaminationRateConfig, *, items: Artifacts, answers: Artifacts
 ) -> Iterator[ItemOverlap]:
     """Yield every item, in order, with the closest match in the questions and responses of rows.
 

@@ -12,10 +12,10 @@ from spyhop.evaluate.measure import MeasureConfig
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import InputError, Item, RecipeError, Score
 from spyhop.settings import validated
-from spyhop.store import Artifact, atomic_write
+from spyhop.store import Artifact, Artifacts, atomic_write
 
 
-def joined(items: Mapping[str, Artifact], scores: Artifact) -> Iterator[tuple[Item, Score]]:
+def joined(items: Artifacts, scores: Artifact) -> Iterator[tuple[Item, Score]]:
     """Yield each score with its item; scores are in the order of the items."""
     rows = scores.rows(Score)
     score = next(rows, None)
@@ -28,9 +28,7 @@ def joined(items: Mapping[str, Artifact], scores: Artifact) -> Iterator[tuple[It
         raise InputError(f"{scores}: the item {score.id} of {score.task} is not among the items")
 
 
-def score_rows(
-    model: str, items: Mapping[str, Artifact], scores: Artifact
-) -> Iterator[dict[str, Any]]:
+def score_rows(model: str, items: Artifacts, scores: Artifact) -> Iterator[dict[str, Any]]:
     """Yield the rows of `scores-NAME.jsonl`, in the order of the items."""
     config = MeasureConfig.model_validate(scores.record.config)
     for item, score in joined(items, scores):
@@ -90,9 +88,7 @@ READ_BY = ("extract", "metric", "filters")
 _COMPARED = ("extracted", "correct", "value")
 
 
-def rescore(
-    items: Mapping[str, Artifact], scores: Artifact, changes: Mapping[str, Any]
-) -> Iterator[Rescored]:
+def rescore(items: Artifacts, scores: Artifact, changes: Mapping[str, Any]) -> Iterator[Rescored]:
     """Yield every score with its new reading; scored options have no response to read.
 
     A change that is unknown, or would change what was asked, is an error.

@@ -16,18 +16,10 @@ from pydantic import Field, model_validator
 
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import (
-    Config,
-    InputError,
-    Message,
-    Question,
-    Response,
-    Verdict,
-    prompt_turns,
-)
+from spyhop.schema import Config, InputError, Message, Question, Response, Verdict, prompt_turns
 from spyhop.settings import read_toml
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
-from spyhop.store import Artifact, number_of, row_id
+from spyhop.store import Artifact, Artifacts, number_of, row_id
 from spyhop.store.rows import read_rows
 from spyhop.text.template import fill
 from spyhop.text.verdict import Reading, Winner, read_grade, read_grades, read_winner
@@ -155,12 +147,7 @@ def plan_judge(
 
 @stage(version=1, writes=Verdict, plan=plan_judge, shows_names=True)
 def judge(
-    ctx: Context,
-    config: JudgeConfig,
-    *,
-    questions: Artifact,
-    answers: Mapping[str, Artifact],
-    judge: Model,
+    ctx: Context, config: JudgeConfig, *, questions: Artifact, answers: Artifacts, judge: Model
 ) -> Iterator[Verdict]:
     """Yield the verdicts on every question and turn, in order; equal responses are a tie unasked.
 

@@ -114,12 +114,6 @@ class LmEvalTask(_Prompt):
         found = given.get(split) if isinstance(given, dict) else {"train": given}.get(split)
         return tuple(map(str, _listed(found)))
 
-    def as_shot(self) -> "LmEvalTask":
-        """Return the task that writes the worked examples."""
-        changes = {name: getattr(self.fewshot_config, name) for name in FewShot.model_fields}
-        known = {k: v for k, v in changes.items() if k in LmEvalTask.model_fields and v is not None}
-        return self.model_copy(update={**known, "description": ""})
-
 
 class LmEvalSuite(Benchmark):
     """Tasks of lm-eval that read one data set and are scored in one way."""
@@ -226,7 +220,6 @@ def _task(settings: Mapping[str, Any], topic: str) -> tuple[dict[str, Any], LmEv
 
 
 def _protocol(given: Mapping[str, Any], task: LmEvalTask, where: str) -> dict[str, Any]:
-    """Return how the items are asked and scored."""
     is_written = task.output_type == "generate_until"
     listed = given.get("metric_list") or [{"metric": "exact_match" if is_written else "acc"}]
     known = [each for each in listed if each.get("metric") in _METRICS]
@@ -314,7 +307,6 @@ def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's node
 
 
 def _python_in(value: object) -> _Python | None:
-    """Return the first value that needs Python."""
     if isinstance(value, _Python):
         return value
     inner = list(value.values()) if isinstance(value, dict) else value

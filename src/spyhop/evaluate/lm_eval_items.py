@@ -35,8 +35,6 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class _Doc:
-    """The fields of a row."""
-
     where: str
     text: Any
     choices: list[str] | None
@@ -102,7 +100,6 @@ def _item(suite: str, task: LmEvalTask, doc: _Doc, before: str) -> Item:
 
 
 def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list[str]:
-    """Return the worked examples before each item."""
     if not task.num_fewshot:
         return [""] * len(rows)
     config, named = task.fewshot_config, task.fewshot_config.split or task.fewshot_split
@@ -116,7 +113,8 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
     excludes = named == task.test_split  # lm-eval's rule
     drawn = list(draw_shots(inner, own, task.num_fewshot, sampler, excludes=excludes))
     places = sorted({place for each in drawn for place in each})
-    shot = task.as_shot()
+    own_fields = {k: v for k, v in config if k in LmEvalTask.model_fields and v is not None}
+    shot = task.model_copy(update={**own_fields, "description": ""})
     docs = _docs(shot, [pool[place] for place in places], sandbox)
     texts = {place: _example(shot, doc) for place, doc in zip(places, docs, strict=True)}
     return ["".join(texts[place] for place in each) for each in drawn]
@@ -148,7 +146,6 @@ def _gap(before: str, after: str, delimiter: str) -> str:
 
 
 def _docs(task: LmEvalTask, rows: Rows, sandbox: Sandbox) -> list[_Doc]:
-    """Return the fields of rows."""
     columns = set(rows[0][1]) if rows else set()
     fields = {name: getattr(task, name) for name in _FIELDS}
     written = {n: v for n, v in fields.items() if isinstance(v, str) and v not in columns}
@@ -188,7 +185,6 @@ def _literal(text: str) -> Any:  # noqa: ANN401 (a list, as a rule)
 
 
 def _place(gold: Any, choices: list[str], where: str) -> int:  # noqa: ANN401 (index or text)
-    """Return the index of the right choice."""
     if isinstance(gold, str) and gold in choices:
         return choices.index(gold)
     if isinstance(gold, int) and 0 <= gold < len(choices):

@@ -23,7 +23,7 @@ from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, ModelError, RecipeError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 ITEM_TOKENS = 300
 """Planning figure: a usual item."""
@@ -90,7 +90,7 @@ def measure(
     ctx: Context,
     config: MeasureConfig,
     *,
-    items: Mapping[str, Artifact],
+    items: Artifacts,
     model: Model,
     classifier: Model | None = None,
     sealed: Artifact | None = None,
@@ -103,7 +103,9 @@ def measure(
     the built-in one.
     """
     ids: list[str] = []
-    for suite, group in groupby(items.values(), _suite):
+    for suite, group in groupby(
+        items.values(), lambda each: next((i.suite for i in each.rows(Item)), "")
+    ):
         artifacts, protocol = list(group), config.protocol(suite)
         if protocol.method == "likelihood":
             rows = _scored(protocol, artifacts, model)
@@ -118,10 +120,6 @@ def measure(
             ids.append(row.id)
             yield row
     note_scoring(ctx, model.identity, ids)
-
-
-def _suite(items: Artifact) -> str:
-    return next((item.suite for item in items.rows(Item)), "")
 
 
 def _protocol(settings: Protocol) -> Protocol:

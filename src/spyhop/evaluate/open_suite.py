@@ -4,7 +4,7 @@ A suite is a TOML file in `evaluate/suites/`, or your own; no code knows any of 
 of answers and verdicts find their question by its id, or else by its text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from spyhop.schema import (
 )
 from spyhop.settings import read_toml, validated
 from spyhop.stage import Calls, Context, Estimate, stage
-from spyhop.store import Artifact, canonical, row_id
+from spyhop.store import Artifact, Artifacts, canonical, row_id
 from spyhop.store.files import field
 from spyhop.store.rows import read_rows, row_files
 from spyhop.text.template import fill, names
@@ -170,12 +170,7 @@ def ready_answers(
 
 @stage(version=1, writes=Verdict, plan=_one_each)
 def ready_verdicts(
-    ctx: Context,
-    config: ReadyConfig,
-    *,
-    questions: Artifact,
-    answers: Mapping[str, Artifact],
-    folder: Artifact,
+    ctx: Context, config: ReadyConfig, *, questions: Artifact, answers: Artifacts, folder: Artifact
 ) -> Iterator[Verdict]:
     """Yield ready verdicts: AlpacaEval's annotations, Vicuna's reviews, labels, or spyhop's own.
 

@@ -9,7 +9,7 @@ from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, InputError, Message, Row, Verdict
 from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 
 class HeldOutLogLikelihood(Row):
@@ -38,7 +38,7 @@ def plan_score_held_out(
 
 @stage(version=1, writes=HeldOutLogLikelihood, plan=plan_score_held_out)
 def score_held_out(
-    ctx: Context, config: HeldOutConfig, *, answers: Mapping[str, Artifact], model: Model
+    ctx: Context, config: HeldOutConfig, *, answers: Artifacts, model: Model
 ) -> Iterator[HeldOutLogLikelihood]:
     """Yield the mean log-probability per token of held-out responses.
 
@@ -104,7 +104,7 @@ def _preferences(verdicts: Artifact) -> dict[str, float]:
     return {name: sum(some) / len(some) for name, some in values.items()}
 
 
-def _rows(answers: Mapping[str, Artifact]) -> Iterator[Answer]:
+def _rows(answers: Artifacts) -> Iterator[Answer]:
     for artifact in answers.values():
         yield from (row for row in artifact.rows(Answer) if row.error is None)
 

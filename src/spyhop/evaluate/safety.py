@@ -22,7 +22,7 @@ from spyhop.schema import Config, Ending, InputError, Item, Row, Score, prompt_t
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.statistics import Interval
 from spyhop.statistics.linear import auc, fit_linear
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.text.asking import sentences
 from spyhop.text.gold import Reading
 from spyhop.text.refusal import refuses
@@ -230,12 +230,7 @@ def plan_check_support(
 
 @stage(version=1, writes=Support, plan=plan_check_support)
 def check_support(
-    ctx: Context,
-    config: SupportConfig,
-    *,
-    items: Mapping[str, Artifact],
-    scores: Artifact,
-    judge: Model,
+    ctx: Context, config: SupportConfig, *, items: Artifacts, scores: Artifact, judge: Model
 ) -> Iterator[Support]:
     """Yield every sentence of the responses, in order; one without a verdict is counted as such."""
     passages = {item.id: item.question for each in items.values() for item in each.rows(Item)}

@@ -5,7 +5,7 @@ before any model had been scored on the items is confirmatory, any other one exp
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ from spyhop.evaluate.task import Metric
 from spyhop.schema import Config, Item, Row
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import detectable_difference
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 LEDGER = ".scorings.sqlite"
 BEFORE, BY_MODEL = "scored_before", "scored_before_by_model"
@@ -57,7 +57,7 @@ class Seal(Row):
 
 
 @stage(version=2, writes=Seal, plan=lambda config, items: Estimate(rows=1))
-def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
+def seal(ctx: Context, config: SealConfig, *, items: Artifacts) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
     ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
     before, smallest = _count(ctx.root, ids)[0], detectable_difference(len(ids), DISCORDANT)
@@ -95,7 +95,7 @@ def _count(root: Path, ids: Sequence[str], key: str = "", model: str = "") -> tu
     return before or 0, by_model or 0
 
 
-def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> str:
+def seal_state(scores: Artifacts, sealed: Artifact | None = None) -> str:
     """Say whether a comparison of scores is confirmatory or exploratory, and why."""
     counts = {name: artifact.record.counts for name, artifact in scores.items()}
     num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)

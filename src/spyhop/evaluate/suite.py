@@ -95,7 +95,6 @@ def _place(suite: str) -> tuple[Path, str]:
 
 
 def _style(path: Path, style: object) -> dict[str, Any]:
-    """Return the settings that a style stands for."""
     if style is None:
         return {}
     styles = read_toml(STYLES)

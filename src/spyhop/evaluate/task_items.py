@@ -131,7 +131,6 @@ def _rows(task: Task, path: Path) -> Iterator[Row]:
 
 
 def _few_shot(task: Task, name: str, folder: Path) -> str:
-    """Return the fixed text before every question."""
     if not task.few_shot_file:
         return task.few_shot
     (path, *_) = matching(folder, fill(task.few_shot_file, task=name))
@@ -146,7 +145,6 @@ def _few_shot(task: Task, name: str, folder: Path) -> str:
 
 
 def _after(before: str, item: Item) -> Item:
-    """Return an item with a text before its prompts."""
     if not before:
         return item
     contexts = [f"{before}{context}" for context in item.contexts]

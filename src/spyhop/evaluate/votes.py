@@ -107,7 +107,6 @@ def match_pairs(first: Sequence[Exchange], second: Sequence[Exchange]) -> list[V
 
 
 def _responses(path: Path) -> tuple[str, list[Exchange]]:
-    """Return the model's name, and the rows."""
     found, names = [], set()
     for where, row in read_rows(path):
         question, response, why = first_exchange(row, where)

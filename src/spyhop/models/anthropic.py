@@ -28,10 +28,9 @@ def payload(call: ApiCall) -> dict[str, Any]:
     """Return the fields of a message."""
     sampling = call.sampling
     system, turns = _turns(call)
-    fields: dict[str, Any] = {"model": call.model, "max_tokens": call.max_tokens}
+    fields: dict[str, Any] = {"model": call.model, "max_tokens": call.max_tokens, "messages": turns}
     if system:
         fields["system"] = system
-    fields["messages"] = turns
     if call.kind == "choose":
         return fields | {"temperature": 0.0}
     if sampling.temperature != "unset":

@@ -9,14 +9,18 @@ a run that was killed asks the remaining batches exactly as a fresh run would. A
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from spyhop.cluster import Cluster
 from spyhop.models.calls import (
     Choice,
     Kind,
@@ -28,7 +32,9 @@ from spyhop.models.calls import (
     TokenLogprobs,
 )
 from spyhop.models.journal import Journal
+from spyhop.models.remote import Asked, BatchWorker
 from spyhop.models.service import Service
+from spyhop.models.shards import ReplyFiles
 from spyhop.runtime import Runtime
 from spyhop.schema import Config, InputError, ModelError, Unfinished
 from spyhop.stage import Context, Progress
@@ -77,15 +83,6 @@ class Backend(Protocol):
         """Split the requests of a call into batches; a function of the list alone."""
 
 
-CANNOT: dict[Kind, str] = {
-    "generate": "writes no text; name a language model",
-    "choose": "cannot choose between options; ask it to generate, or name a language model",
-    "logprobs": "has no probabilities of given texts; name a folder of a language model",
-    "classify": "scores no labels; name a folder of a sequence classifier, or an endpoint with "
-    'api = "moderations"',
-}
-
-
 class ModelConfig(Config):
     """What a model is. Every field but `name` is identity; where it runs belongs to `Runtime`."""
 
@@ -113,8 +110,9 @@ class ModelConfig(Config):
 
     def open(self, ctx: Context, use: "ModelUse") -> "Model":
         """Return the model; weights are loaded at the first call that the journal cannot answer."""
+        folder = use.folder and Artifact(use.folder.path.absolute(), use.folder.record)
         return BatchModel(
-            connect=lambda: self.connect(use.folder, ctx.runtime),
+            connect=partial(self.connect, folder, ctx.runtime),
             identity=use.digest,
             label=self.label,
             ctx=ctx,
@@ -196,8 +194,13 @@ class Model:
         """The last reason in words."""
         self._num_read = 0
         """Requests of all finished calls."""
-        self._journal = Journal(ctx.root, identity, is_owned=is_owned)
+        root = ctx.root
+        if ctx.shard is not None and not is_owned:  # no lock on the disk that shards share
+            root = Path(ctx.resources.enter_context(TemporaryDirectory(prefix="spyhop-shard-")))
+        self._journal = Journal(root, identity, is_owned=is_owned)
         ctx.resources.callback(self._journal.close)
+        if root != ctx.root:
+            self._journal.read_also(ctx.root)
 
     def generate(
         self, requests: Iterable[Request], sampling: Sampling, *, total: int | None = None
@@ -255,6 +258,7 @@ class Model:
         while started:
             yield from self._read(started.popleft(), result_type)
         self._num_read += num_read
+        self._ctx.num_calls += not self._left
         self._count_use()
         if self._left:
             left, self._left = self._left, Counter()  # a later call may have its replies
@@ -318,7 +322,7 @@ class Model:
 
 
 class BatchModel(Model):
-    """A model in process, which answers in batches."""
+    """A model in process, which answers in batches: here, on a cluster, or shared with shards."""
 
     def __init__(
         self,
@@ -330,35 +334,78 @@ class BatchModel(Model):
         config: ModelConfig | None = None,
     ) -> None:
         super().__init__(identity=identity, label=label, ctx=ctx, config=config)
-        self._connect = connect
-        self._backend: Backend | None = None
+        self._worker = BatchWorker(connect, label)
+        self._cluster: Cluster | None = None
+        has_weights = bool(config and config.needs)
+        self._on = ctx.runtime.on if has_weights else ""
+        self._shard = ctx.shard if has_weights else None
+        self._files = ReplyFiles(ctx.root, identity, self._journal, is_shard=ctx.shard is not None)
+        ctx.resources.callback(self._files.flush)
 
     def _finish(self, window: Window) -> dict[str, str]:
-        self._backend = self._backend or self._connect()
-        ask = getattr(self._backend, window.kind, None)
-        if ask is None:
-            raise ModelError(f"{self.label} {CANNOT[window.kind]}")
-        how = [window.sampling] if window.kind == "generate" else []
-        if self.on_text is not None and hasattr(self._backend, "listen"):
-            self._backend.listen(self.on_text)
+        if self._shard is not None and not self._shard.number:  # it need not load the weights
+            self._left["of other shards"] += len(set(window.keys) - window.known.keys())
+            return {}
+        asked = Asked(window.kind, window.sampling, window.requests)
         key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
         found: dict[str, str] = {}
-        began, num_tokens, done = monotonic(), 0, window.done
-        for batch in self._backend.batches(window.requests, window.kind):
-            some = [key_by_id[request.id] for request in batch]
-            if any(key not in window.known and key not in found for key in some):
-                results = ask(batch, *how)
-                replies = {key_by_id[each.id]: each.model_dump_json() for each in results}
-                failed = {key_by_id[each.id] for each in results if each.error is not None}
-                self._journal.put({k: text for k, text in replies.items() if k not in failed})
-                found |= {k: text for k, text in replies.items() if k not in window.known}
-                num_tokens += sum(each.prompt_tokens + each.response_tokens for each in results)
-            done += len(batch)
+        began, num_tokens = monotonic(), 0
+        batch_of: dict[str, int] = {}
+        for number, batch in enumerate(self._planned(asked)):
+            for request_id in batch:  # equal requests share the reply of the first batch
+                batch_of.setdefault(key_by_id[request_id], number)
+        due = self._due({key: n for key, n in batch_of.items() if key not in window.known})
+        done = window.done + len(window.known)
+        for number, results in self._answers(asked, due):
+            own = [each for each in results if batch_of[key_by_id[each.id]] == number]
+            replies = {key_by_id[each.id]: each.model_dump_json() for each in own}
+            failed = {key_by_id[each.id] for each in own if each.error is not None}
+            self._journal.put({k: text for k, text in replies.items() if k not in failed})
+            if self._shard is not None:
+                self._files.add(replies)
+            found |= {k: text for k, text in replies.items() if k not in window.known}
+            num_tokens += sum(each.prompt_tokens + each.response_tokens for each in results)
+            done += len(own)
             note = f"{num_tokens / max(monotonic() - began, 1e-9):,.0f} tokens/s"
             doing = f"asking {self.label}"
             usage = {"tokens": num_tokens}
             self._ctx.report(Progress(doing, done, window.total, "rows", note=note, usage=usage))
         return found
+
+    def _due(self, missing: Mapping[str, int]) -> list[int]:
+        """Return the batches to answer here, of those that the missing keys are in."""
+        if self._shard is None:
+            return sorted(set(missing.values()))
+        new = self._journal.first_read(list(missing), "asked")  # else an earlier window's
+        mine = {number for key, number in missing.items() if key in new}
+        for key, number in missing.items():
+            if not self._shard.owns(number) or key not in new:
+                self._left[f"of shard {number % self._shard.total + 1}"] += 1
+        return sorted(number for number in mine if self._shard.owns(number))
+
+    def _planned(self, asked: Asked) -> list[list[str]]:
+        """Return the ids of the requests of each batch."""
+        if not self._on:
+            ids: list[list[str]] = self._worker(asked, None)
+            return ids
+        if self._cluster is None:
+            share = len(self._ctx.models)  # they are asked in turns, and all have their actors
+            gpus, threads = self._ctx.runtime.device != "cpu", self._ctx.runtime.threads
+            self._cluster = Cluster(self._on, self._worker, cpus=threads / share, gpus=gpus / share)
+            self._ctx.resources.callback(self._cluster.close)
+        ((_, ids),) = self._cluster.map(asked, [None])
+        return ids
+
+    def _answers(self, asked: Asked, due: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the results of batches, as they come."""
+        if self._on and self._cluster is not None:
+            for place, results in self._cluster.map(asked, due):
+                yield due[place], results
+            return
+        if self.on_text is not None and hasattr(self._worker.backend, "listen"):
+            self._worker.backend.listen(self.on_text)
+        for number in due:
+            yield number, self._worker(asked, number)
 
 
 def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from spyhop.models.batch_jobs import (
     write_requests,
 )
 from spyhop.models.batch_native import batch_api
-from spyhop.models.calls import Kind, Request, Sampling
+from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
@@ -81,18 +82,12 @@ class BatchClient:
         self._listed_from = time.monotonic() + SETTLE_S
         """Until then a batch that is not in the provider's list may still appear there."""
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._worker = ThreadPoolExecutor(1, "batches")  # one call at a time
 
-    def ask(
-        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
-    ) -> PendingBatch:
+    def ask(self, kind: Kind, sampling: Sampling, keyed: KeyedRequests) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         pending = PendingBatch(num_pending=len(keyed))
-        work = (pending, kind, sampling, dict(keyed))
-        thread = threading.Thread(target=self._run, args=work, name="batches", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._worker.submit(self._run, pending, kind, sampling, dict(keyed))
         return pending
 
     def shares(self) -> list[str]:
@@ -106,16 +101,14 @@ class BatchClient:
     def close(self) -> None:
         """End. Open batches stay in the journal."""
         self.stop()
-        for thread in self._threads:
-            thread.join()
+        self._worker.shutdown()
         self.state.is_closed, self.state.reserved_usd = True, 0.0
         self._journal.commit([], [], self.state)
         self._journal.close()
 
     def _run(self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed) -> None:
         try:
-            with self._lock:  # one call at a time
-                asyncio.run(self._answer(pending, kind, sampling, keyed))
+            asyncio.run(self._answer(pending, kind, sampling, keyed))
         except BaseException as error:  # noqa: BLE001 (the edge of a thread)
             pending.error = error
         pending.done.set()
@@ -164,7 +157,7 @@ class BatchClient:
             has_moved |= await self._look(batch, pending, keyed)
         return has_moved
 
-    async def _send(self, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]) -> bool:
+    async def _send(self, kind: Kind, sampling: Sampling, new: KeyedRequests) -> bool:
         """Send as many requests as one batch, the provider's queue and the budget take."""
         if time.monotonic() < self._full_until:
             return False
@@ -197,7 +190,7 @@ class BatchClient:
             upload.unlink(missing_ok=True)
 
     def _write(
-        self, file: Path, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
+        self, file: Path, kind: Kind, sampling: Sampling, new: KeyedRequests
     ) -> tuple[list[tuple[str, Request]], int, float]:
         """Write the lines of a batch; return its requests, prompt tokens and highest price."""
         config, api, budget_usd = self._endpoint.config, self._api, self._service.budget_usd
@@ -237,7 +230,6 @@ class BatchClient:
         return some, tokens, usd
 
     async def _look(self, batch: Batch, pending: PendingBatch, keyed: Keyed) -> bool:
-        """Read the results of a batch if it has ended."""
         if not batch.ids:
             return False
         found = await progress(self._api, batch)

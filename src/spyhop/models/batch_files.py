@@ -51,10 +51,16 @@ class BatchApi:
 
     most_requests: ClassVar[int]
     most_bytes: ClassVar[int]
+    jobs = ""
+    cancels = "/cancel"
+    """Paths of batches, and of the call that stops one."""
 
     def __init__(self, state: EndpointState) -> None:
         self.endpoint, self.model, self.path = state.config, state.model, state.dialect.path
         self.http = BatchHttp(state)
+
+    def _at(self, path: str) -> str:
+        return f"{self.endpoint.url}{path}"
 
     def line(self, key: str, body: Json) -> Json:
         """Return a line of a batch file."""
@@ -74,11 +80,15 @@ class BatchApi:
 
     async def progress(self, job_id: str) -> Progress:
         """Return how far a batch is."""
+        return self.state(await self.http.json("GET", self._at(f"{self.jobs}/{job_id}")))
+
+    def state(self, job: Json) -> Progress:
+        """Return how far a batch is, by the provider's object of it."""
         raise NotImplementedError
 
     async def cancel(self, job_id: str) -> None:
         """Ask the provider to stop; results so far are kept, and billed."""
-        raise NotImplementedError
+        await self.http.any("POST", self._at(f"{self.jobs}/{job_id}{self.cancels}"))
 
     async def results(self, where: str) -> AsyncIterator[Result]:
         """Yield the results of one file; lines that are no JSON are skipped."""
@@ -174,9 +184,8 @@ class OpenAIFiles(BatchApi):
             has_more = jobs and page.get("has_more")
             query = f"limit={PAGE}&after={jobs[-1]['id']}" if has_more else ""
 
-    async def progress(self, job_id: str) -> Progress:
+    def state(self, job: Json) -> Progress:
         """Return how far a batch is; one that has results is never `failed`."""
-        job = await self.http.json("GET", self._at(f"{self.jobs}/{job_id}"))
         names = ("output_file_id", "error_file_id", "output_file", "error_file")
         files = tuple(self._at(f"/files/{job[name]}/content") for name in names if job.get(name))
         status = str(job.get("status", "")).lower().removeprefix("job_state_")
@@ -188,10 +197,6 @@ class OpenAIFiles(BatchApi):
         if status == "failed" and not files:
             return Progress("failed", done, (), errors_of(job))
         return Progress("ended" if status in (*ENDED, "failed") else "running", done, files)
-
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a batch."""
-        await self.http.any("POST", self._at(f"{self.jobs}/{job_id}/cancel"))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of an output or error file."""
@@ -211,10 +216,9 @@ class AzureFiles(OpenAIFiles):
     prefix = "/openai"
     call_prefix = ""
 
-    @property
-    def call(self) -> str:
-        """Azure names the call without deployment; the model of each body is the deployment."""
-        return "/chat/completions"
+    def __init__(self, state: EndpointState) -> None:
+        super().__init__(state)
+        self.path = "/chat/completions"  # the deployment is the model of each body
 
     def line(self, key: str, body: Json) -> Json:
         """Return a line whose body names the deployment."""

@@ -39,24 +39,19 @@ class BatchCallError(ModelError):
         return self.failure.kind in ("throttled", *UNCERTAIN)
 
 
-class BatchHttp:
-    """Calls with an endpoint's headers. Errors never contain keys."""
+class BatchHttp(Transport):
+    """Calls to the batch API of one endpoint. Errors never contain keys."""
 
     def __init__(self, endpoint: EndpointState) -> None:
-        self._endpoint = endpoint
-        self.masked = Transport([endpoint]).masked
+        super().__init__([endpoint])
+        self._headers, self._proxy = endpoint.headers(), endpoint.proxy
 
     async def __aenter__(self) -> "BatchHttp":
-        """Open the session."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
         self._session = aiohttp.ClientSession(
             timeout=limits, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=MOST_LINE_BYTES
         )
         return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Close the session."""
-        await self._session.close()
 
     async def json(self, method: str, url: str, **how: Any) -> Json:  # noqa: ANN401
         """Return the object that a call answers.
@@ -101,8 +96,7 @@ class BatchHttp:
             BatchCallError: If it cannot be read to its end.
         """
         try:
-            headers, proxy = self._endpoint.headers(), self._endpoint.proxy
-            async with self._session.get(url, headers=headers, proxy=proxy) as reply:
+            async with self._session.get(url, headers=self._headers, proxy=self._proxy) as reply:
                 if reply.status != 200:
                     raise self._error(url, await _failure(reply))
                 async for line in reply.content:
@@ -111,10 +105,10 @@ class BatchHttp:
             raise self._error(url, Failure("lost", f"the connection broke: {error}")) from None
 
     async def _call(self, method: str, url: str, **how: Any) -> tuple[Any, Any]:  # noqa: ANN401
-        headers = {**self._endpoint.headers(), **how.pop("headers", {})}
+        headers = {**self._headers, **how.pop("headers", {})}
         if isinstance(how.get("data"), aiohttp.FormData):
             del headers["Content-Type"]
-        how |= {"headers": headers, "proxy": self._endpoint.proxy, "allow_redirects": False}
+        how |= {"headers": headers, "proxy": self._proxy, "allow_redirects": False}
         try:
             async with self._session.request(method, url, **how) as reply:
                 if reply.status not in (200, 201, 202):
@@ -129,8 +123,8 @@ class BatchHttp:
             raise self._error(url, failure) from None
 
     def _error(self, url: str, failure: Failure) -> BatchCallError:
-        said = self.masked(failure.message.encode(errors="replace")).decode()
-        return BatchCallError(f"{url.partition('?')[0]}: {' '.join(said.split())}", failure)
+        said = " ".join(self._shown(failure.message).split())
+        return BatchCallError(f"{url.partition('?')[0]}: {said}", failure)
 
 
 async def _failure(reply: aiohttp.ClientResponse) -> Failure:

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from spyhop.models.batch_files import BatchApi, Progress, Result
 from spyhop.models.batch_http import BatchCallError
 from spyhop.models.batch_native import batch_api
-from spyhop.models.calls import Kind, Request
+from spyhop.models.calls import KeyedRequests, Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
@@ -91,7 +91,7 @@ def file_of(journal: Journal, tag: str) -> Path:
     return journal.path.with_suffix(".batches") / f"{tag}.jsonl"
 
 
-def write_requests(file: Path, kind: Kind, keyed: Iterable[tuple[str, Request]]) -> None:
+def write_requests(file: Path, kind: Kind, keyed: KeyedRequests) -> None:
     """Keep the requests of a batch until its results are in the journal."""
     file.parent.mkdir(exist_ok=True)
     with file.open("w", encoding="utf-8") as stream:

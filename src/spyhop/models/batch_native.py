@@ -35,9 +35,7 @@ class AnthropicBatches(BatchApi):
 
     most_requests = 100_000
     most_bytes = 256 * MEGABYTE
-
-    def _at(self, path: str = "") -> str:
-        return f"{self.endpoint.url}/messages/batches{path}"
+    jobs = "/messages/batches"
 
     def line(self, key: str, body: Json) -> Json:
         """Return one request."""
@@ -46,7 +44,7 @@ class AnthropicBatches(BatchApi):
     async def create(self, tag: str, uploaded: str, file: Path) -> str:
         """Start the batch; the file is streamed as one JSON array."""
         how = {"data": _as_array(file), "headers": {"Content-Type": "application/json"}}
-        made = await self.http.json("POST", self._at(), **how)
+        made = await self.http.json("POST", self._at(self.jobs), **how)
         return str(made["id"])
 
     async def find(self, tag: str, uploaded: str, num: int, since: float) -> list[str]:
@@ -54,7 +52,7 @@ class AnthropicBatches(BatchApi):
         found: list[str] = []
         query = f"?limit={PAGE}"
         while query:
-            jobs, page = await self.http.rows(self._at(query))
+            jobs, page = await self.http.rows(self._at(f"{self.jobs}{query}"))
             for job in jobs:
                 if _seconds(job.get("created_at")) < since - CLOCK_S:
                     return found
@@ -64,18 +62,13 @@ class AnthropicBatches(BatchApi):
             query = f"?limit={PAGE}&after_id={page['last_id']}" if page.get("has_more") else ""
         return found
 
-    async def progress(self, job_id: str) -> Progress:
+    def state(self, job: Json) -> Progress:
         """Return how far a batch is."""
-        job = await self.http.json("GET", self._at(f"/{job_id}"))
         counts = job.get("request_counts") or {}
         done = sum(num for name, num in counts.items() if name != "processing")
         if job.get("processing_status") != "ended":
             return Progress("running", done)
-        return Progress("ended", done, (self._at(f"/{job_id}/results"),))
-
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a batch."""
-        await self.http.any("POST", self._at(f"/{job_id}/cancel"))
+        return Progress("ended", done, (self._at(f"{self.jobs}/{job['id']}/results"),))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of results."""
@@ -97,6 +90,7 @@ class GeminiBatches(BatchApi):
 
     most_requests = 200_000
     most_bytes = 2_000 * MEGABYTE
+    cancels = ":cancel"
 
     def _at(self, path: str, *, folder: str = "") -> str:
         parts = urlsplit(self.endpoint.url)
@@ -144,9 +138,8 @@ class GeminiBatches(BatchApi):
             if not (token := str(page.get("nextPageToken") or "")):
                 return []
 
-    async def progress(self, job_id: str) -> Progress:
+    def state(self, job: Json) -> Progress:
         """Return how far a batch is."""
-        job = await self.http.json("GET", self._at(f"/{job_id}"))
         about = job.get("metadata") or job
         state = str(about.get("state", "")).rpartition("STATE_")[2].lower()
         stats = about.get("batchStats") or {}
@@ -160,10 +153,6 @@ class GeminiBatches(BatchApi):
         if state == "failed" or job.get("error"):
             return Progress("failed", done, (), errors_of(job))
         return Progress("running", done)
-
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a batch."""
-        await self.http.any("POST", self._at(f"/{job_id}:cancel"))
 
     def read(self, row: Json) -> Result | None:
         """Read a line of responses."""

@@ -46,13 +46,12 @@ class Sampling(Config):
         return fields
 
 
-def _sampled(given: object) -> object:
-    return {**SAMPLED, **given} if isinstance(given, Mapping) else given
-
-
 SAMPLED = {"temperature": 0.7, "top_p": 0.9}
 """Sampling of the Humpback paper."""
-SampledGeneration = Annotated[Sampling, BeforeValidator(_sampled)]
+SampledGeneration = Annotated[
+    Sampling,
+    BeforeValidator(lambda given: {**SAMPLED, **given} if isinstance(given, Mapping) else given),
+]
 """Sampling whose unset fields are those of the Humpback paper."""
 
 
@@ -85,6 +84,10 @@ class Request(_Frozen):
     with_unconditional: bool = False
     """For `choose`: also score each option without the prompt, after the begin token alone."""
     sample_index: int = 0
+
+
+KeyedRequests = Sequence[tuple[str, Request]]
+"""Requests, each with its key in the journal."""
 
 
 class _Result(_Frozen):

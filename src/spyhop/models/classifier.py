@@ -42,8 +42,7 @@ class Classifier(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Any:  # noqa: ANN401 (a backend)
         """Load tokenizer and weights."""
-        if folder is None:
-            raise ModelError("a classifier needs its folder")
+        assert folder is not None  # a teacher's file names it
         torch.set_num_threads(runtime.threads)
         model = load_model(folder.path, torch.float32, HEAD).to(pick_device(runtime.device)).eval()
         return _Backend(model, load_tokenizer(folder.path), runtime.inference_tokens)
@@ -62,8 +61,7 @@ class LabelClassifier(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Any:  # noqa: ANN401 (a backend)
         """Read the labels and fit the classifier."""
-        if folder is None:
-            raise ModelError("a classifier of labels needs their file")
+        assert folder is not None
         labels = dict[str, bool]()
         for path in row_files(folder.path):
             for where, row in read_rows(path):

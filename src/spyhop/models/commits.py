@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from spyhop.models.journal import Answered, Failed, Journal, State
@@ -36,32 +37,18 @@ class Commits(Generic[Settled]):
         self._journal = journal
         self._on_commit = on_commit
         self._on_error = on_error
-        self._answered: list[Answered] = []
-        self._failed: list[Failed] = []
-        self._settled: list[Settled] = []
         self._state = state
-        self._is_changed = False
-        self._is_closing = False
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._waiting = SimpleQueue[tuple[list[Answered], list[Failed], list[Settled]] | None]()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def add(self, answered: list[Answered], failed: list[Failed], settled: list[Settled]) -> None:
         """Take rows, and what their commit settles."""
-        with self._lock:
-            self._answered += answered
-            self._failed += failed
-            self._settled += settled
-            self._is_changed = True
-        if not self._wake.is_set():
-            self._wake.set()
+        self._waiting.put((answered, failed, settled))
 
     def close(self) -> None:
         """Commit what is left, with the state as it is now, and end."""
-        with self._lock:
-            self._is_changed = self._is_closing = True
-        self._wake.set()
+        self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -74,25 +61,24 @@ class Commits(Generic[Settled]):
     def _write(self, journal: Journal) -> None:
         synced, is_dirty, is_closing, num_rows = time.monotonic(), False, False, 0
         while not is_closing:
-            if not self._wake.wait(SYNC_S if is_dirty else None):
+            try:
+                some = [self._waiting.get(timeout=SYNC_S if is_dirty else None)]
+            except Empty:
                 journal.sync()
                 is_dirty = False
                 continue
-            if not self._is_closing:
+            if some[0] is not None:
                 time.sleep(min(GATHER_S, GATHER_ROW_S * num_rows))
-            with self._lock:
-                self._wake.clear()
-                answered, self._answered = self._answered, []
-                num_rows = len(answered)
-                failed, self._failed = self._failed, []
-                settled, self._settled = self._settled, []
-                is_closing = self._is_closing
-                is_changed, self._is_changed = self._is_changed, False
-            if is_changed:
-                journal.commit(answered, failed, self._state)
-                self._on_commit(settled)
-                is_dirty = True
-            if is_dirty and time.monotonic() - synced >= SYNC_S:
+            while not self._waiting.empty():
+                some.append(self._waiting.get())
+            parts = [part for part in some if part is not None]
+            is_closing = len(parts) < len(some)
+            answered = [row for rows, _, _ in parts for row in rows]
+            num_rows = len(answered)
+            journal.commit(answered, [row for _, rows, _ in parts for row in rows], self._state)
+            self._on_commit([each for _, _, settled in parts for each in settled])
+            is_dirty = True
+            if time.monotonic() - synced >= SYNC_S:
                 journal.sync()
                 synced, is_dirty = time.monotonic(), False
         journal.sync()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic_core import to_json
 
 from spyhop.models import anthropic, gemini
-from spyhop.models.wire import ApiCall, chat_payload, completions_payload, moderation_payload
+from spyhop.models.wire import ApiCall, chat_payload, completions_payload
 
 Json = dict[str, Any]
 
@@ -93,6 +93,10 @@ DIALECTS = {
         spelling={"top_p": "topP", "logprobs": "responseLogprobs"},
     ),
     "completions": Dialect(path="/completions", payload=completions_payload, takes="plain prompts"),
-    "moderations": Dialect(path="/moderations", payload=moderation_payload, takes="texts to label"),
+    "moderations": Dialect(
+        path="/moderations",
+        payload=lambda call: {"model": call.model, "input": call.request.messages[-1].content},
+        takes="texts to label",
+    ),
 }
 """By the `api` of an endpoint."""

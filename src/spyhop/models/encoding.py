@@ -90,20 +90,19 @@ def _in_order(
     renderer: Renderer, requests: Sequence[Request], options: list[list[str]]
 ) -> list[Scored]:
     pairs = list(zip(requests, options, strict=True))
-    chats = iter(list(_chats(renderer, [(r, texts) for r, texts in pairs if r.messages])))
+    asked = [(request, texts) for request, texts in pairs if request.messages]
+    wholes = [request.continuation + option for request, texts in asked for option in texts]
+    encoded = iter(renderer.encode_text(wholes))
+    prompts = renderer.encode_prompts([request.messages for request, _ in asked])
+    chats = []
+    for (request, texts), prompt in zip(asked, prompts, strict=True):
+        own = [next(encoded) for _ in texts]
+        num = num_common(own) if request.continuation else 0
+        chats.append(Scored([*prompt, *own[0][:num]], [ids[num:] for ids in own]))
     plain = [(r.text + r.continuation, texts) for r, texts in pairs if not r.messages]
     documents = _documents(renderer, [text for text, _ in plain], [texts for _, texts in plain])
-    return [next(chats) if request.messages else next(documents) for request in requests]
-
-
-def _chats(renderer: Renderer, pairs: list[tuple[Request, list[str]]]) -> Iterator[Scored]:
-    texts = [request.continuation + option for request, some in pairs for option in some]
-    encoded = iter(renderer.encode_text(texts))
-    prompts = renderer.encode_prompts([request.messages for request, _ in pairs])
-    for (request, some), prompt in zip(pairs, prompts, strict=True):
-        options = [next(encoded) for _ in some]
-        num = num_common(options) if request.continuation else 0
-        yield Scored([*prompt, *options[0][:num]], [ids[num:] for ids in options])
+    found = iter(chats)
+    return [next(found) if request.messages else next(documents) for request in requests]
 
 
 def _documents(

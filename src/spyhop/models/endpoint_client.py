@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from spyhop.models.calls import Kind, Reply, Request, Sampling
+from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
@@ -108,9 +108,7 @@ class EndpointClient:
 
     # ------------------------------------------------------------ called by the stage's thread
 
-    def ask(
-        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
-    ) -> PendingBatch:
+    def ask(self, kind: Kind, sampling: Sampling, keyed: KeyedRequests) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         batch = PendingBatch(num_pending=len(keyed))
         endpoints = self._service.endpoints
@@ -296,8 +294,14 @@ class EndpointClient:
         call, endpoint, _ = admission
         call.num_sent += 1
         self._num_sent += 1
+        asked = ApiCall(
+            call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
+            endpoint.config.tokens_field, call.shared,
+        )  # fmt: skip
+        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
+        body = endpoint.dialect.body(asked, extra, self._omit)
         try:
-            found = await self._transport.post(endpoint, self._body(call, endpoint), self.on_text)
+            found = await self._transport.post(endpoint, body, self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
@@ -313,14 +317,6 @@ class EndpointClient:
             self._failed(admission, found)
         self._dispatch()
         self._check_idle()
-
-    def _body(self, call: PendingCall, endpoint: EndpointState) -> bytes:
-        asked = ApiCall(
-            call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
-            endpoint.config.tokens_field, call.shared,
-        )  # fmt: skip
-        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
-        return endpoint.dialect.body(asked, extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission

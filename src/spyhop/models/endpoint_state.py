@@ -1,5 +1,6 @@
 """State of one endpoint: limits, concurrency and pauses, updated from its replies."""
 
+import asyncio
 import math
 import os
 import random
@@ -61,6 +62,8 @@ class EndpointState:
         """Whether calls may be sent: false for a replica that does not answer."""
         self.is_lost = False
         """Whether a replica has been silent for so long that its calls are given up."""
+        self.is_suspect = asyncio.Event()
+        """Set once a replica has lost a call: its next health check is then due."""
         self._counts_cached = bool(self.dialect.counts_cached.match(self.model))
         self._counted = 1.0
         """Share of prompt tokens that rate limits count, as seen lately."""
@@ -122,11 +125,8 @@ class EndpointState:
         if when == math.inf:
             return when
         counted = self._counted_of(estimate)
-        for name, limiter in self.limiters.items():
-            ready = limiter.ready_at(self._taken(name, counted), now)
-            if ready > when:
-                when = ready
-        return when
+        limiters = self.limiters.items()
+        return max([when, *(each.ready_at(self._taken(n, counted), now) for n, each in limiters)])
 
     def fits(self, estimate: TokenEstimate) -> bool:
         """Return whether a call fits the limits at all."""
@@ -155,7 +155,12 @@ class EndpointState:
         self._is_proven = True
         is_used = self.config.counts == "used"
         response = usage.response_tokens if is_used else reservation.estimate.response_tokens
-        known = TokenEstimate(self._prompt_counted(usage), response)
+        counted = usage.prompt_tokens
+        if not self._counts_cached:  # a call that misses the cache makes the next ones count whole
+            counted -= usage.cached_tokens
+            share = counted / max(1, usage.prompt_tokens)
+            self._counted = max(share, self._counted + MEMORY * (share - self._counted))
+        known = TokenEstimate(counted, response)
         for name, slot in reservation.slots.items():
             taken = self._taken(name, reservation.counted)
             self.limiters[name].change(slot, _amount(name, known) - taken)
@@ -180,18 +185,6 @@ class EndpointState:
                 self._rest(failure.retry_after_s, now)
         elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
             self._rest(None, now)
-
-    def _prompt_counted(self, usage: Usage) -> int:
-        """Return the prompt tokens that rate limits count; learn their share, higher ones at once.
-
-        So one call that missed the cache makes the next ones count as whole until more have hit.
-        """
-        if self._counts_cached:
-            return usage.prompt_tokens
-        counted = usage.prompt_tokens - usage.cached_tokens
-        share = counted / max(1, usage.prompt_tokens)
-        self._counted = max(share, self._counted + MEMORY * (share - self._counted))
-        return counted
 
     def _counted_of(self, estimate: TokenEstimate) -> TokenEstimate:
         if self._counted == 1.0:
@@ -226,10 +219,6 @@ class EndpointState:
 
 
 def _amount(limit: str, estimate: TokenEstimate) -> int:
-    if limit == "requests":
-        return 1
-    if limit == "prompt tokens":
-        return estimate.prompt_tokens
-    if limit == "response tokens":
-        return estimate.response_tokens
-    return estimate.prompt_tokens + estimate.response_tokens
+    prompt, response = estimate
+    amounts = {"requests": 1, "prompt tokens": prompt, "response tokens": response}
+    return amounts.get(limit, prompt + response)

@@ -147,7 +147,10 @@ def failure_of(
     """Return the failure for a status and an error."""
     code, message = stated.code.lower(), stated.message
     words = f"{code} {message.lower()}"
-    if _has_no_credit(status, code, words, wait_s):
+    has_no_credit = status == NO_CREDIT or "perday" in code
+    if status in (200, 400, 403, 429) and wait_s is None:  # a temporary limit states a time to wait
+        has_no_credit |= bool(_CREDIT_CODES.search(code) or _CREDIT.search(words))
+    if has_no_credit:
         return Failure("fatal", f"the account has no credit ({message})", NO_CREDIT)
     if status in (400, 403) and (cause := _ACCOUNT.search(words)):
         return Failure("fatal", message, 401 if "key" in cause[0] else status)
@@ -179,27 +182,17 @@ def stated_error(value: Any) -> StatedError:  # noqa: ANN401 (any JSON)
     metadata = error.get("metadata")
     reasons = metadata.get("reasons") if isinstance(metadata, dict) else None
     codes = [error.get(name) for name in ("code", "type", "status")]
-    details, wait_s = _details(error.get("details"))
-    code = " ".join(str(each) for each in (*codes, *details) if each)
+    wait_s, details = None, error.get("details")
+    for detail in dicts(details if isinstance(details, list) else [details]):
+        codes += [detail.get("reason"), detail.get("error_code")]  # Google's, Anthropic's
+        codes += [quota.get("quotaId") for quota in dicts(detail.get("violations"))]
+        if isinstance(delay := detail.get("retryDelay"), str):
+            wait_s = _duration(delay)
+    code = " ".join(str(each) for each in codes if each)
     names = ("message", "msg", "detail", "error_msg", "status_msg")
     message = next((error[name] for name in names if error.get(name)), error)
     shown = _words(message) + (f" ({', '.join(map(str, reasons))})" if reasons else "")
     return StatedError(_status(error) or _status(outer), code, shown, wait_s)
-
-
-def _details(value: object) -> tuple[list[str], float | None]:
-    """Return the codes in an error's details, and the seconds to wait that they state.
-
-    Google lists reasons, exhausted quotas and a delay; Anthropic states a code.
-    """
-    codes: list[object] = []
-    wait_s = None
-    for detail in dicts(value if isinstance(value, list) else [value]):
-        codes += [detail.get("reason"), detail.get("error_code")]
-        codes += [quota.get("quotaId") for quota in dicts(detail.get("violations"))]
-        if isinstance(delay := detail.get("retryDelay"), str):
-            wait_s = _duration(delay)
-    return [str(code) for code in codes if code], wait_s
 
 
 def dicts(value: object) -> list[dict[str, Any]]:
@@ -264,15 +257,6 @@ def _status(error: Mapping[str, Any]) -> int:
 def _words(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text[:MESSAGE_CHARS]
-
-
-def _has_no_credit(status: int, code: str, message: str, wait_s: float | None) -> bool:
-    """Return whether the account has no credit; a temporary limit states a time to wait."""
-    if status == NO_CREDIT or "perday" in code:
-        return True
-    if status not in (200, 400, 403, 429):
-        return False
-    return wait_s is None and bool(_CREDIT_CODES.search(code) or _CREDIT.search(message))
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

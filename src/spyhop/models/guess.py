@@ -37,11 +37,6 @@ class Size(NamedTuple):
     num_bytes: int
     texture: Texture = "prose"
 
-    @property
-    def least_tokens(self) -> int:
-        """Tokens that the prompt surely has."""
-        return int(self.num_bytes * LEAST_PER_BYTE)
-
 
 def measure(texts: Iterable[str]) -> Size:
     """Return the size of a prompt's texts together."""
@@ -120,15 +115,11 @@ class _Fit:
         self._vv = kept * self._vv + v * v
         self._uz = kept * self._uz + u * z
         self._vz = kept * self._vz + v * z
-        self._solve()
-
-    def _solve(self) -> None:
         uu, vv = self._uu + _PRIOR_FIXED, self._vv + _PRIOR_SLOPE
         uz = self._uz + _PRIOR_FIXED * self._first_fixed
         vz = self._vz + _PRIOR_SLOPE * self._first_slope
         determinant = uu * vv - self._uv * self._uv
         self.fixed = (uz * vv - vz * self._uv) / determinant
+        self.slope = max(0.0, (vz * uu - uz * self._uv) / determinant)
         if self.fixed < 0.0:
             self.fixed, self.slope = 0.0, vz / vv
-            return
-        self.slope = max(0.0, (vz * uu - uz * self._uv) / determinant)

@@ -132,6 +132,7 @@ class Journal:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
+        self._also: list[sqlite3.Connection] = []
         self._lock = _own(folder / f"{identity}.owner") if is_owned else None
         try:
             self._db = self._connect()
@@ -142,28 +143,38 @@ class Journal:
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
         try:
-            return dict(self._select("SELECT key, reply FROM replies", keys))
+            query = "SELECT key, reply FROM replies"
+            found = [dict(self._select(query, keys, db)) for db in (*self._also, self._db)]
         except sqlite3.DatabaseError as error:
             raise _damaged(self.path, str(error)) from None
+        return {key: reply for each in found for key, reply in each.items()}
 
-    def first_read(self, keys: Sequence[str]) -> set[str]:
+    def read_also(self, root: Path) -> None:
+        """Read the journal of the same model in another store, too; nobody writes to it now."""
+        path = root / JOURNAL / self.path.name
+        if path.exists():
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._also.append(sqlite3.connect(uri, uri=True))
+
+    def first_read(self, keys: Sequence[str], table: str = "read") -> set[str]:
         """Return those of the keys that this object is asked for the first time.
 
         They are noted in a temporary table, so that memory stays flat.
         """
-        table = "CREATE TEMP TABLE IF NOT EXISTS read (key TEXT PRIMARY KEY) WITHOUT ROWID"
-        self._db.execute(table)
-        new = set(keys).difference(k for (k,) in self._select("SELECT key FROM temp.read", keys))
-        self._db.executemany("INSERT INTO temp.read VALUES (?)", ((key,) for key in new))
+        create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY) WITHOUT ROWID"
+        self._db.execute(create)
+        query = f"SELECT key FROM temp.{table}"
+        new = set(keys).difference(k for (k,) in self._select(query, keys, self._db))
+        self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
         self._db.commit()
         return new
 
-    def _select(self, query: str, keys: Sequence[str]) -> Iterator[Any]:
+    def _select(self, query: str, keys: Sequence[str], db: sqlite3.Connection) -> Iterator[Any]:
         """Yield the rows of some keys."""
         for place in range(0, len(keys), CHUNK):
             some = keys[place : place + CHUNK]
             marks = ",".join("?" * len(some))
-            yield from self._db.execute(f"{query} WHERE key IN ({marks})", some)
+            yield from db.execute(f"{query} WHERE key IN ({marks})", some)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -215,7 +226,7 @@ class Journal:
     def beside(self) -> "Journal":
         """Return the same journal over a connection for another thread; it owns nothing."""
         other = object.__new__(Journal)
-        other.path, other._lock = self.path, None
+        other.path, other._lock, other._also = self.path, None, []
         other._db = other._connect()
         return other
 
@@ -228,7 +239,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and give up its ownership."""
-        self._db.close()
+        for db in (self._db, *self._also):
+            db.close()
         with suppress(OSError), FileLock(self.path.with_suffix(".lock")):  # a full disk
             if not _log(self.path).exists():  # no other connection is open
                 with atomic_write(self.path.with_suffix(DIGEST)) as temporary:

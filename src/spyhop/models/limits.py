@@ -42,9 +42,7 @@ class RateLimiter:
         if amount > self.limit:
             return math.inf
         self._forget(now)
-        paced = self._due - BURST_S
-        if paced < now:
-            paced = now
+        paced = max(now, self._due - BURST_S)
         excess = self._sum + amount - self.limit
         if excess <= 0:
             return paced
@@ -206,10 +204,8 @@ class Concurrency:
         self._tolerated = max(TOLERATED, DECAY * part)
         self._cut_share = 0.0
         if window.was_full and self.allowed >= self._level:
-            self.allowed = min(
-                float(self.most), self.allowed + max(1.0, self._growth * self.allowed)
-            )
-            self._level = self.allowed
+            grown = self.allowed + max(1.0, self._growth * self.allowed)
+            self.allowed = self._level = min(float(self.most), grown)
             self._growth = min(1.0, 2 * self._growth)
         self._window = self._opened(now)
 

@@ -163,7 +163,6 @@ def prove(prober: Prober, answer: Reply, *, is_quick: bool) -> Iterator[tuple[st
 def _ask(
     prober: Prober, text: str, num: int = 1, begun: str = "", shared: int = 0, **changes: object
 ) -> list[Reply]:
-    """Return the replies to a prompt of one turn."""
     asked = Request(id="doctor", messages=prompt_turns(text), continuation=begun)
     return prober.ask(asked, PLAIN.model_copy(update=changes), num, SharedPart(0, shared))
 

@@ -33,7 +33,6 @@ class Replicas:
         self._endpoints = endpoints
         self._begin, self._changed = begin, changed
         self._checks: dict[EndpointState, asyncio.Task[None]] = {}
-        self._suspects: dict[EndpointState, asyncio.Event] = {}
         for folder in folders:
             EndpointState(folder, model).headers()  # a missing key ends the run before it begins
 
@@ -43,7 +42,6 @@ class Replicas:
         return f"{num_up} of {len(self._checks)} replicas answer"
 
     def __bool__(self) -> bool:
-        """Return whether there are folders."""
         return bool(self._folders)
 
     async def run(self, transport: Transport) -> None:
@@ -61,9 +59,9 @@ class Replicas:
 
     def suspect(self, endpoint: EndpointState) -> None:
         """Send nothing more to a replica that lost a call, until its next check, which is now."""
-        if endpoint in self._suspects:
+        if endpoint in self._checks:
             endpoint.is_up = False
-            self._suspects[endpoint].set()
+            endpoint.is_suspect.set()
 
     def _update(self, folder: Endpoint, replicas: Sequence[Endpoint], transport: Transport) -> None:
         known = {e.config.url: e for e in self._endpoints if e.config.urls == folder.urls}
@@ -76,23 +74,19 @@ class Replicas:
                 self._endpoints.append(endpoint)
             endpoint = known.pop(config.url)
             if endpoint not in self._checks:
-                self._suspects[endpoint] = asyncio.Event()
-                checking = self._check(endpoint, self._suspects[endpoint], transport)
+                checking = self._check(endpoint, transport)
                 self._checks[endpoint] = asyncio.create_task(checking)
         for endpoint in known.values():  # their files are gone
             if check := self._checks.pop(endpoint, None):
                 check.cancel()
-                del self._suspects[endpoint]
                 endpoint.is_up = False
             in_use = endpoint.concurrency.in_flight + endpoint.concurrency.num_uncommitted
             if not in_use and not endpoint.limiters:  # limits count for a minute
                 self._endpoints.remove(endpoint)
                 transport.remove(endpoint)
 
-    async def _check(
-        self, endpoint: EndpointState, is_suspect: asyncio.Event, transport: Transport
-    ) -> None:
-        num_failed = 0
+    async def _check(self, endpoint: EndpointState, transport: Transport) -> None:
+        num_failed, is_suspect = 0, endpoint.is_suspect
         while True:
             is_suspect.clear()
             is_healthy = await transport.is_healthy(endpoint)

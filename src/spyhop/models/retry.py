@@ -64,7 +64,14 @@ class RetryPolicy:
         if (failure.retry_after_s or 0.0) > self.patience_s:
             return Decision("leave")
         if failure.kind == "throttled":
-            return self._throttled(call, failure, is_large)
+            # a provider answers 429 to a prompt larger than its limit, too, and each attempt at one
+            # waits until the whole limit is free
+            call.num_throttled += 1
+            patient = 0 if is_large else PATIENT_THROTTLES
+            if call.num_throttled <= patient:
+                return Decision("retry", _delay_s(call.num_throttled, failure))
+            is_hopeful = call.num_throttled <= self.max_attempts * max(1, patient)
+            return Decision("last" if is_hopeful else "leave")
         call.num_failures += 1
         if call.num_failures < self.max_attempts:
             return Decision("retry", _delay_s(call.num_failures, failure))
@@ -74,23 +81,17 @@ class RetryPolicy:
         """Whether a status about the key or the address may concern one request alone."""
         return self.is_proven and failure.status not in (401, NO_CREDIT)
 
-    def _throttled(self, call: PendingCall, failure: Failure, is_large: bool) -> Decision:
-        """Requeue a throttled call; one that a limit never lets through goes last, then is left.
-
-        A provider answers 429 to a prompt larger than its limit, too. A call that is estimated to
-        be larger goes last at once, since each attempt waits until the whole limit is free.
-        """
-        call.num_throttled += 1
-        patient = 0 if is_large else PATIENT_THROTTLES
-        if call.num_throttled <= patient:
-            return Decision("retry", _delay_s(call.num_throttled, failure))
-        is_hopeful = call.num_throttled <= self.max_attempts * max(1, patient)
-        return Decision("last" if is_hopeful else "leave")
-
     def stop(self, failure: Failure, advice: str, silent_s: float) -> Exception | None:
         """Return the error that ends the run after a failure, if it should end."""
+        if failure.status == NO_CREDIT:
+            return Unfinished(f"{advice}; add credit and run again to resume")
         if failure.kind == "fatal":
-            return self._stop_fatal(failure, advice)
+            if not self._concerns_one(failure):
+                return ModelError(advice)
+            self.num_fatal += 1
+            if self.num_fatal >= HOPELESS_FATAL:
+                return Unfinished(f"{advice} ({self.num_fatal} in a row); run again to resume")
+            return None
         if failure.kind == "page":
             self.num_pages += 1
             if self.num_pages >= (HOPELESS_PAGES_PROVEN if self.is_proven else HOPELESS_PAGES):
@@ -106,16 +107,6 @@ class RetryPolicy:
         """Return the error that ends the run if no reply comes for longer than `patience_s`."""
         if silent_s > self.patience_s:
             return Unfinished(f"{what} {silent_s:.0f} s ({cause}); run again to resume")
-        return None
-
-    def _stop_fatal(self, failure: Failure, advice: str) -> Exception | None:
-        if failure.status == NO_CREDIT:
-            return Unfinished(f"{advice}; add credit and run again to resume")
-        if not self._concerns_one(failure):
-            return ModelError(advice)
-        self.num_fatal += 1
-        if self.num_fatal >= HOPELESS_FATAL:
-            return Unfinished(f"{advice} ({self.num_fatal} in a row); run again to resume")
         return None
 
     def judge_reason(self, url: str, reason: str) -> Exception | None:

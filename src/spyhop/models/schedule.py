@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spyhop.models.calls import Kind, Request, Sampling
+from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
-from spyhop.models.guess import Size, TokenGuess, measure
+from spyhop.models.guess import LEAST_PER_BYTE, Size, TokenGuess, measure
 from spyhop.models.journal import State
 from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.schema import Unfinished
+
+Endpoints = Sequence[EndpointState]
 
 
 @dataclass(slots=True, eq=False)
@@ -89,9 +91,7 @@ class Schedule:
     flight at its highest price.
     """
 
-    def __init__(
-        self, endpoints: Sequence[EndpointState], budget_usd: float | None, state: State
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, budget_usd: float | None, state: State) -> None:
         self.endpoints = endpoints
         self.guess = TokenGuess()
         self._budget_usd = budget_usd
@@ -100,7 +100,6 @@ class Schedule:
         self._turn = 0.0
 
     def __len__(self) -> int:
-        """Return the number of calls that wait."""
         return len(self._queue)
 
     @property
@@ -144,7 +143,7 @@ class Schedule:
         able = [endpoint for endpoint in self.endpoints if endpoint.fits(estimate)]
         if not able:  # the guess may be wrong: only what is sure may turn a call away
             assert call.size is not None
-            least = estimate._replace(prompt_tokens=call.size.least_tokens)
+            least = estimate._replace(prompt_tokens=int(call.size.num_bytes * LEAST_PER_BYTE))
             able = [endpoint for endpoint in self.endpoints if endpoint.fits(least)]
             if not able:
                 self._queue.popleft()
@@ -180,11 +179,7 @@ class Schedule:
         return TokenEstimate(prompt, response * len(call.members))
 
     def _choose(
-        self,
-        call: PendingCall,
-        estimate: TokenEstimate,
-        endpoints: Sequence[EndpointState],
-        now: float,
+        self, call: PendingCall, estimate: TokenEstimate, endpoints: Endpoints, now: float
     ) -> tuple[EndpointState | None, float]:
         """Return the endpoint whose turn it is, or None and when one will be ready."""
         if len(endpoints) == 1:
@@ -231,11 +226,7 @@ def no_room(budget_usd: float | None, price: float, spent_usd: float, more: str 
 
 
 def grouped(
-    kind: Kind,
-    sampling: Sampling,
-    keyed: Iterable[tuple[str, Request]],
-    most: int,
-    batch: PendingBatch,
+    kind: Kind, sampling: Sampling, keyed: KeyedRequests, most: int, batch: PendingBatch
 ) -> list[PendingCall]:
     """Return the calls of requests; samples of one prompt that follow each other share a call."""
     calls: list[PendingCall] = []
@@ -254,7 +245,7 @@ def _continues(before: Request, request: Request) -> bool:
     return is_next and is_same and request.continuation == before.continuation
 
 
-def _too_large(estimate: TokenEstimate, endpoints: Sequence[EndpointState]) -> str:
+def _too_large(estimate: TokenEstimate, endpoints: Endpoints) -> str:
     limits = [
         f"{name} {each.limit}/min"
         for endpoint in endpoints

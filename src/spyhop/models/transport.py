@@ -126,7 +126,6 @@ class Transport:
         del self._how[endpoint]
 
     async def __aenter__(self) -> "Transport":
-        """Open the session."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -135,7 +134,6 @@ class Transport:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close the session."""
         await self._session.close()
 
     async def post(

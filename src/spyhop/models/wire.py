@@ -97,11 +97,6 @@ def completions_payload(call: ApiCall) -> dict[str, Any]:
     return {"model": call.model, "prompt": text, **_how(call)}
 
 
-def moderation_payload(call: ApiCall) -> dict[str, Any]:
-    """Return the fields of a moderation."""
-    return {"model": call.model, "input": call.request.messages[-1].content}
-
-
 def _how(call: ApiCall) -> dict[str, Any]:
     fields: dict[str, Any] = {call.tokens_field: call.max_tokens}
     if call.kind == "choose":

@@ -80,8 +80,10 @@ def read_events(path: Path) -> Iterator[RunEvent]:
 class RunLog:
     """Writes the events of one run, and passes each to a watcher."""
 
-    def __init__(self, resolved: Resolved, planned_s: Mapping[str, float], watch: Watch) -> None:
-        self._folder = resolved.root / RUNS / resolved.recipe.name
+    def __init__(
+        self, resolved: Resolved, planned_s: Mapping[str, float], watch: Watch, part: str = ""
+    ) -> None:
+        self._folder = resolved.root / RUNS / resolved.recipe.name / part
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -160,7 +162,8 @@ class RunLog:
 
     def _write_run(self) -> None:
         with atomic_write(self._folder / RUN) as temporary:
-            temporary.write_text(json.dumps(self._run, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(self._run, indent=1, ensure_ascii=False, default=str)
+            temporary.write_text(f"{text}\n")
 
 
 FAILED = "failed_attempts/"
@@ -172,6 +175,7 @@ def _now() -> str:
 
 def _describe(resolved: Resolved) -> dict[str, Any]:
     """Return what `run.json` says of a run that has just started."""
+    file = resolved.recipe.file
     program = Path(sys.argv[0])  # a script that runs a recipe, or the command however started
     named = "spyhop" if program.stem in ("spyhop", "__main__") else str(program)
     steps = [
@@ -187,6 +191,8 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
     ]
     return {
         "recipe": resolved.recipe.name,
+        "settings": file.tables() if file else None,
+        "settings_folder": str(file.path.absolute().parent) if file else None,
         "state": "running",
         "command": shlex.join([named, *sys.argv[1:]]),
         "folder": str(Path.cwd()),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from spyhop.models import Local, ModelConfig, Service
+from spyhop.recipe.load import RecipeFile
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
@@ -42,7 +43,9 @@ class Chosen:
     after: "RecipeStep | Source | Chosen"
 
 
-Ref = RecipeStep | Source | Use | Chosen
+Made = RecipeStep | Source | Chosen
+"""An input that is files: what a step makes, a file or folder, or the winner of a promote step."""
+Ref = Made | Use
 
 
 @dataclass(slots=True)
@@ -53,6 +56,8 @@ class Recipe:
     steps: list[RecipeStep] = field(default_factory=list)
     prefix: str = ""
     """Put before the names of steps that are added."""
+    file: RecipeFile | None = None
+    """The settings that it was built from, if they came from a file or a command."""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's."""
@@ -111,6 +116,21 @@ def models(step: RecipeStep) -> "dict[str, Use]":
         for slot, ref in refs_by_name(value).items()
         if isinstance(ref, Use)
     }
+
+
+def has_parts(step: RecipeStep) -> bool:
+    """Return whether shards of a run can share a step: its parts, or batches of models' weights."""
+    uses = models(step).values()
+    is_served = any(use.service is not None for use in uses)
+    return step.stage.has_parts or (not is_served and any(use.config.needs for use in uses))
+
+
+def num_rounds(recipe: Recipe) -> int:
+    """Return how many steps with parts follow one another, at most."""
+    depth: dict[str, int] = {}
+    for step in recipe.steps:
+        depth[step.name] = max((depth[p.name] for p in parents(step)), default=0) + has_parts(step)
+    return max(depth.values(), default=0)
 
 
 def set_dtype(recipe: Recipe, dtype: str) -> None:

@@ -25,6 +25,10 @@ class RecipeFile:
     """Precision of local models that answer or score: `float32`, `bfloat16`, or as they are stored.
     """
 
+    def tables(self) -> dict[str, Any]:
+        """Return the settings as a recipe file states them, without `[runtime]`."""
+        return {"recipe": self.recipe, "name": self.name, "dtype": self.dtype, **self.settings}
+
     def config(self, config_type: type[Config]) -> Config:
         """Return the settings as the recipe's config."""
         folder = self.path.absolute().parent
@@ -39,7 +43,11 @@ class RecipeFile:
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     """Read a recipe file and apply `key.sub=value` changes."""
-    settings = read_toml(path)
+    return given(path, read_toml(path), changes)
+
+
+def given(path: Path, settings: dict[str, Any], changes: Sequence[str]) -> RecipeFile:
+    """Return the changed settings of a recipe file; of a command, `path` is its name."""
     for change in changes:
         apply_change(settings, change)
     runtime = settings.pop("runtime", {})
@@ -48,16 +56,10 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     recipe = settings.pop("recipe", None)
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
-    dtype = settings.pop("dtype", "auto")
-    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
-
-
-def run_name(settings: dict[str, Any], path: Path) -> str:
-    """Take the name of the run out of the settings; it is no part of any artifact's identity."""
-    name = settings.pop("name", path.stem.lower())
+    name = settings.pop("name", path.stem.lower())  # no part of any artifact's identity
     if not isinstance(name, str):
         raise RecipeError(f"{path}: name = {name!r:.60}: it is a text")
-    return name
+    return RecipeFile(path, recipe, settings, runtime, name, settings.pop("dtype", "auto"))
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:

@@ -181,6 +181,8 @@ def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Dema
 def _of(
     ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate], root: Path
 ) -> Estimate:
+    while isinstance(ref, Chosen):
+        ref = ref.after
     if isinstance(ref, RecipeStep):
         return known[ref.name]
     if isinstance(ref, Source):

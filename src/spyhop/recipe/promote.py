@@ -5,11 +5,13 @@ keys of later steps follow from that model's. Until the record exists the winner
 a plan shows dependent steps as "up to"; where the earlier model wins, they are often finished.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from spyhop.evaluate import compare
+from spyhop.report.costs import costed, ranking
 from spyhop.schema import Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Comparison
@@ -66,6 +68,44 @@ def promote(
     ctx.count(f"promoted/{'yes' if chosen.chosen == 'after' else 'no'}")
     ctx.notice(chosen.reason)
     (ctx.out / FILE).write_text(chosen.model_dump_json(indent=1))
+
+
+class RankConfig(Config):
+    """The students of each arm, and how often arms are ranked at most."""
+
+    arms: dict[str, tuple[str, ...]]
+    """Students of each arm at growing sizes."""
+    looks: int = Field(ge=1)
+    """Sizes at which arms are ranked, for the level of the tests."""
+
+
+@stage(
+    version=1, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=1)
+)
+def rank_arms(
+    ctx: Context,
+    config: RankConfig,
+    *,
+    students: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
+) -> None:
+    """Rank arms by points per dollar; the choice is `before` if their order is resolved.
+
+    Raises:
+        InputError: If an arm's teacher neither read nor wrote anything.
+    """
+    arms = {
+        arm: [costed(ctx.root, students[name], scores["base"], scores[name]) for name in names]
+        for arm, names in config.arms.items()
+    }
+    if free := [arm for arm, sizes in arms.items() if not sizes[-1].tokens]:
+        raise InputError(f"arm {free[0]!r}: no teacher was asked, so its points have no cost")
+    order, is_resolved = ranking(arms, config.looks)
+    end = "resolved: larger sizes are not run" if is_resolved else "not resolved"
+    reason = f"points per dollar, best first: {', '.join(order)}; {end}"
+    ctx.notice(reason)
+    found = Promotion(chosen="before" if is_resolved else "after", reason=reason)
+    (ctx.out / FILE).write_text(found.model_dump_json(indent=1))
 
 
 def read_promotion(artifact: Artifact) -> Promotion:

@@ -1,17 +1,19 @@
 """Run a recipe: every step at most once, independent steps in parallel."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 
+from spyhop.lazy import missing
 from spyhop.recipe.checks import check_extras, check_models, check_samples
 from spyhop.recipe.events import RunLog, Watch
-from spyhop.recipe.graph import Recipe, RecipeStep, models, parents
+from spyhop.recipe.graph import Recipe, RecipeStep, has_parts, models, parents
 from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import StepItem, Workers
-from spyhop.runtime import Runtime
-from spyhop.schema import RecipeError
-from spyhop.store import Artifact, canonical, forget, point
+from spyhop.runtime import Runtime, Shard
+from spyhop.schema import NotInstalled, RecipeError, Unfinished
+from spyhop.store import Artifact, canonical, forget, point, remove_parts
 
 NONE: frozenset[str] = frozenset()
 
@@ -60,9 +62,57 @@ def run(
     return resolved.made
 
 
+def run_shard(
+    resolved: Resolved, runtime: Runtime, shard: Shard, watch: Watch = lambda event: None
+) -> dict[str, Artifact]:
+    """Make one shard's parts of every step that has parts and whose inputs are there.
+
+    Which parts is a matter of numbers, so that shards need no lock and wait for nothing. The one
+    that finds the parts of all makes the artifact. Steps without parts are made by the first
+    shard, or by the one numbered 0, which has no parts.
+
+    Raises:
+        Unfinished: If a step waits for other shards.
+        SpyhopError: The first error of a step.
+    """
+    check_steps(resolved.recipe, runtime)
+    check_extras(resolved)
+    is_first = shard.number <= 1
+    if is_first:
+        check_models(resolved)
+    log = RunLog(resolved, {}, watch, "" if is_first else f"shard-{shard.number}")
+    left: list[str] = []
+    try:
+        for step in resolved.recipe.steps:
+            if any(parent.name not in resolved.made for parent in parents(step)):
+                continue
+            if hit := resolved.refresh(step):
+                _end(resolved, log, step, hit, is_hit=is_first)
+            elif not has_parts(step) and not is_first:
+                left.append(f"{step.name} (by shard 1, or 0/{shard.total})")
+            else:
+                log.started(step)
+                item = _item(resolved, runtime, step, NONE)
+                item = replace(item, shard=shard) if has_parts(step) else item
+                try:
+                    artifact = item.make(resolved.root, partial(log.moved, step))
+                    _end(resolved, log, step, artifact, is_hit=False)
+                except Unfinished as error:
+                    left.append(str(error))
+        if left:
+            raise Unfinished(f"shard {shard} has done its parts; waiting for {'; '.join(left)}")
+    except BaseException as error:
+        log.close(error)
+        raise
+    log.close(None)
+    return resolved.made
+
+
 def check_steps(recipe: Recipe, runtime: Runtime) -> None:
     """Refuse resources for a step that the recipe does not have, and samples that are equal."""
     check_samples(recipe)
+    if runtime.on and (text := missing(f"on = {runtime.on!r}", "ray")):
+        raise NotInstalled(text)
     known = [step.name for step in recipe.steps]
     for name in runtime.steps:
         if name not in known:
@@ -139,4 +189,6 @@ def _end(
 ) -> None:
     resolved.made[step.name] = artifact
     point(resolved.root, resolved.recipe.name, step.name, artifact)
+    if is_hit:
+        remove_parts(resolved.root, step.stage.name, artifact.key)
     log.ended(step, artifact, is_hit=is_hit)

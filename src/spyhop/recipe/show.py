@@ -3,9 +3,11 @@
 import glob
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -44,37 +46,61 @@ def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
     raise ArtifactError(f"{name}: no finished artifact of that name in {root}")
 
 
-def show_folder(folder: Path, console: Console) -> Artifact | None:
-    """Return the artifact that a folder is; else list the runs in it, or the steps of a run."""
+def read_folder(folder: Path) -> Artifact | list[dict[str, Any]]:
+    """Return the artifact that a folder is; else its runs: of an output folder all, of a run one.
+
+    A run has `name`, `path`, `state`, `started` and `steps`, each with `name`, `path`, `stage` and
+    `rows`; the stage of a deleted step is null, as are the rows of a folder of files.
+    """
     if (found := load(folder)) is not None:
         return Artifact(folder.resolve(), found.record)
     if (folder / RUNS).is_dir():
-        for run in sorted(path for path in (folder / RUNS).iterdir() if path.is_dir()):
-            console.print(f"{run}  {_state(run)}", markup=False)
-    elif folder.resolve().parent.name == RUNS:
-        console.print(_state(folder), markup=False)
-        for link in sorted(path for path in folder.iterdir() if path.is_symlink()):
-            record = None if (step := load(link)) is None else step.record
-            rows = f"{record.rows:,} rows" if record and record.rows is not None else "files"
-            figures = f"{record.stage}  {rows}" if record else "deleted"
-            console.print(f"{link}  {figures}", markup=False)
-    else:
-        raise ArtifactError(
-            f"{folder}: neither an artifact, nor a run, nor an output folder; name a step, such as "
-            f"{Path('spyhop-out') / RUNS}/<run>/<step>"
-        )
-    return None
+        return [_read_run(path) for path in sorted((folder / RUNS).iterdir()) if path.is_dir()]
+    if folder.resolve().parent.name == RUNS:
+        return [_read_run(folder)]
+    raise ArtifactError(
+        f"{folder}: neither an artifact, nor a run, nor an output folder; name a step, such as "
+        f"{Path('spyhop-out') / RUNS}/<run>/<step>"
+    )
 
 
-def _state(run: Path) -> str:
-    """Return state, start and number of steps of a run's folder."""
-    num_steps = sum(path.is_symlink() for path in run.iterdir())
+def _read_run(run: Path) -> dict[str, Any]:
     try:
-        told = json.loads((run / RUN).read_text())
-        state = f"{told['state']}, started {told['started'][:19]}, "
+        about = json.loads((run / RUN).read_text())
+        state = {"state": about["state"], "started": about["started"]}
     except (OSError, ValueError, KeyError, TypeError):
-        state = ""  # of an earlier version, or damaged
-    return f"{state}{num_steps} finished steps"
+        state = {"state": None, "started": None}  # of an earlier version, or damaged
+    steps = []
+    for link in sorted(path for path in run.iterdir() if path.is_symlink()):
+        record = None if (step := load(link)) is None else step.record
+        figures = {"stage": record and record.stage, "rows": record and record.rows}
+        steps.append({"name": link.name, "path": str(link), **figures})
+    return {"name": run.name, "path": str(run), **state, "steps": steps}
+
+
+def run_lines(runs: Sequence[Mapping[str, Any]], *, has_steps: bool) -> Iterator[str]:
+    """Yield a line for each run, and for each of its steps."""
+    for run in runs:
+        started = f"{run['state']}, started {run['started'][:19]}, " if run["state"] else ""
+        path = "" if has_steps else f"{run['path']}  "
+        yield f"{path}{started}{len(run['steps'])} finished steps"
+        for step in run["steps"] if has_steps else ():
+            rows = "files" if step["rows"] is None else f"{step['rows']:,} rows"
+            figures = f"{step['stage']}  {rows}" if step["stage"] else "deleted"
+            yield f"{step['path']}  {figures}"
+
+
+def artifact_values(artifact: Artifact, num_rows: int, *, dropped: bool) -> dict[str, Any]:
+    """Return the record and the first rows as plain data."""
+    record = artifact.record.model_dump(exclude={"files"})
+    rows = list(_first_rows(artifact, num_rows, dropped=dropped))
+    return {"name": artifact.name, "path": str(artifact.path), **record, "first_rows": rows}
+
+
+def _first_rows(artifact: Artifact, num_rows: int, *, dropped: bool) -> Iterator[dict[str, Any]]:
+    lost = ({"reason": reason, **json.loads(row)} for reason, row in artifact.dropped())
+    kept = (row for batch in artifact.batches() for row in batch.to_pylist())
+    return islice(lost if dropped else kept, num_rows)
 
 
 def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: bool) -> None:
@@ -85,9 +111,7 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
         if values := getattr(record, name):
             figures = ", ".join(f"{key} {_figure(value)}" for key, value in values.items())
             console.print(f"  {name}: {figures}", markup=False)
-    lost = ({"reason": reason, **json.loads(row)} for reason, row in artifact.dropped())
-    kept = (row for batch in artifact.batches() for row in batch.to_pylist())
-    for row in islice(lost if dropped else kept, num_rows):
+    for row in _first_rows(artifact, num_rows, dropped=dropped):
         console.rule()
         for column, value in row.items():
             if column == "messages":

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -185,17 +186,36 @@ COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at 
 
 
 def _figures(lines: Sequence[PlannedStep]) -> list[str]:
-    calls = [calls_of(line.estimate) for line in lines]
-    counts = (
-        sum(line.estimate.rows for line in lines),
-        sum(each.requests for each in calls),
-        sum(each.prompt_tokens for each in calls),
-        sum(each.response_tokens for each in calls),
-        sum(line.estimate.trained_tokens for line in lines),
-    )
     return [
-        *(f"{count:,}" for count in counts),
-        f"{sum(line.usd for line in lines):,.2f}",
-        f"{sum(line.most_usd for line in lines):,.2f}",
-        f"{sum(line.hours for line in lines):,.2f}",
+        f"{value:,.2f}" if name in ("usd", "most_usd", "hours") else f"{value:,}"
+        for name, value in figures(lines).items()
     ]
+
+
+def figures(lines: Sequence[PlannedStep]) -> dict[str, float]:
+    """Return the sums of steps, in the order of `COLUMNS`."""
+    calls = [calls_of(line.estimate) for line in lines]
+    return {
+        "rows": sum(line.estimate.rows for line in lines),
+        "requests": sum(each.requests for each in calls),
+        "prompt_tokens": sum(each.prompt_tokens for each in calls),
+        "response_tokens": sum(each.response_tokens for each in calls),
+        "trained_tokens": sum(line.estimate.trained_tokens for line in lines),
+        "usd": sum(line.usd for line in lines),
+        "most_usd": sum(line.most_usd for line in lines),
+        "hours": sum(line.hours for line in lines),
+    }
+
+
+def plan_values(lines: Sequence[PlannedStep]) -> dict[str, Any]:
+    """Return a plan as plain data: every step, and the remaining work, certain and at most."""
+    due = [line for line in lines if not line.is_made]
+    steps = [
+        dict(
+            name=line.step.name, stage=line.step.stage.name, is_finished=line.is_made,
+            **figures([line]), bottleneck=line.binds, waits_for=line.waits_for,
+        )
+        for line in lines
+    ]  # fmt: skip
+    sure = figures([line for line in due if not line.waits_for])
+    return {"steps": steps, "remaining": sure, "remaining_at_most": figures(due)}

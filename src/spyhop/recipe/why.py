@@ -31,7 +31,7 @@ def why(resolved: Resolved, step: RecipeStep) -> list[str]:
         reasons.append(f"so do {len(again) - SHOWN_PARENTS} other inputs")
     if before.record.version != step.stage.version:
         reasons.append(f"{step.stage.name} is now version {step.stage.version}")
-    reasons += _changes(before.record.config, step.config.model_dump(mode="json"), "")
+    reasons += changes(before.record.config, step.config.model_dump(mode="json"))
     reasons += _input_changes(resolved, step, before)
     return reasons or ["what the last run made is gone"]
 
@@ -58,15 +58,16 @@ def _input_changes(resolved: Resolved, step: RecipeStep, before: Artifact) -> It
                 yield f"{name}: {changed}{called} changed"
 
 
-def _changes(old: Any, new: Any, path: str) -> Iterator[str]:  # noqa: ANN401 (plain JSON)
+def changes(old: Any, new: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401 (plain JSON)
+    """Yield what differs between two configs, by the names of the settings."""
     if old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
-            yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+            yield from changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(one, other, f"{path}[{place}]")
+            yield from changes(one, other, f"{path}[{place}]")
     else:
         yield f"{path}: {_short(old)} became {_short(new)}"
 

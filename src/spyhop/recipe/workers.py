@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from spyhop.processes import ProcessDied, WorkerProcess, WorkItem, ready
-from spyhop.runtime import Runtime
+from spyhop.runtime import Runtime, Shard
 from spyhop.schema import ArtifactError, Config, SpyhopError
 from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
@@ -33,13 +33,14 @@ class StepItem(WorkItem):
     """Served models that it asks, and may have paid."""
     force: bool = False
     """Made even if it is there."""
+    shard: Shard | None = None
 
     def make(self, root: Path, report: Callable[[Progress], None]) -> Artifact:
         """Make the step's artifact in this process; an error names the step."""
         try:
             return self.stage.run(
                 root, self.config, runtime=self.runtime, report=report, origins=self.origins,
-                force=self.force, **self.inputs,
+                force=self.force, shard=self.shard, **self.inputs,
             )  # fmt: skip
         except SpyhopError as error:
             raise type(error)(f"{self.step}: {error}") from None

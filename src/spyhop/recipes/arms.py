@@ -9,12 +9,22 @@ from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
 Ablation = Literal[
-    "teacher", "assistant", "order", "answers", "queries", "style", "messages", "size"
+    "teacher",
+    "assistant",
+    "order",
+    "answers",
+    "queries",
+    "style",
+    "messages",
+    "size",
+    "humans",
+    "coverage",
 ]
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
 without explanation, for the same budget or for one pass over the queries; rationales of other
-questions before the right answer; each system message alone; 1/16 to 1/2 of the data."""
-SIZES = (16, 8, 4, 2)
+questions before the right answer; each system message alone; 1/16 to 1/2 of the data; human
+explanations, and the teacher's of the same queries; a share of the rows, and of the tasks."""
+SIZES, COVERAGES = (16, 8, 4, 2), (16, 4)
 Answers = dict[str, Ref]
 """Training rows, by who answered."""
 
@@ -27,6 +37,9 @@ class ArmRows(NamedTuple):
     gold_answers: Answers
     styled_answers: Answers
     """Rationales of other questions, before the right answer."""
+    human_answers: Answers
+    same_answers: Answers
+    """The teacher's, to the queries that have human ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +48,13 @@ class Arm:
 
     name: str
     curriculum: tuple[str, ...] = ("ta", "teacher")
-    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, `gold` or
-    `style`."""
+    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, `gold`, `style`,
+    `human`, or the teacher's to the `same` queries."""
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
+    tasks_nth: int = 1
+    """Keep the rows of 1/n of the tasks."""
     epochs: float | None = None
     """Passes over the rows, in place of the usual budget."""
 
@@ -50,21 +65,26 @@ class Arm:
         ta = self._part(r, rows.ta_answers, seed)
         teacher = self._part(r, rows.teacher_answers, seed)
         known = {"ta": ta, "teacher": teacher, "both": {**ta, **teacher},
-                 "gold": rows.gold_answers, "style": rows.styled_answers}  # fmt: skip
+                 "gold": rows.gold_answers, "style": rows.styled_answers,
+                 "human": rows.human_answers, "same": rows.same_answers}  # fmt: skip
         return [(name, known[name]) for name in self.curriculum if known[name]]
 
     def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
-        if not self.system_id and self.every_nth == 1:
+        if not self.system_id and self.every_nth == self.tasks_nth == 1:
             return answers
-        ids = (self.system_id,) if self.system_id else ()
-        part = FilterAnswersConfig(system_ids=ids, every_nth=self.every_nth, seed=seed)
+        part = FilterAnswersConfig(
+            system_ids=(self.system_id,) if self.system_id else (), every_nth=self.every_nth,
+            tasks_nth=self.tasks_nth, seed=seed,
+        )  # fmt: skip
         return {
             name: r.add(f"{self.name}.{name}", filter_answers, part, answers=each)
             for name, each in answers.items()
         }
 
 
-NEED_NO_ASSISTANT = (("ta", "teacher"), ("teacher",), ("gold",), ("style",))
+NEED_NO_ASSISTANT = (
+    ("ta", "teacher"), ("teacher",), ("gold",), ("style",), ("human",), ("same",)
+)  # fmt: skip
 ARMS: dict[Ablation, tuple[Arm, ...]] = {
     "teacher": (Arm("teacher-only", ("teacher",)),),
     "assistant": (Arm("assistant-only", ("ta",)),),
@@ -72,6 +92,7 @@ ARMS: dict[Ablation, tuple[Arm, ...]] = {
     "answers": (Arm("answers-only", ("gold",)),),
     "queries": (Arm("answers-once", ("gold",), epochs=1.0),),
     "style": (Arm("style-only", ("style",)),),
+    "humans": (Arm("human-explanations", ("human",)), Arm("model-explanations", ("same",))),
 }
 
 
@@ -83,6 +104,8 @@ def arms(ablations: Sequence[Ablation], message_ids: Sequence[str]) -> Iterator[
     if "messages" in ablations:
         for name in message_ids:
             yield Arm(f"message-{name}", system_id=name)
-    if "size" in ablations:
-        for size in SIZES:
-            yield Arm(f"one-of-{size}", every_nth=size)
+    covers = COVERAGES if "coverage" in ablations else ()
+    for size in dict.fromkeys((*(SIZES if "size" in ablations else ()), *covers)):
+        yield Arm(f"one-of-{size}", every_nth=size)
+    for size in covers:
+        yield Arm(f"tasks-of-{size}", tasks_nth=size)

@@ -20,7 +20,7 @@ from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
-from spyhop.recipes.orca import OrcaConfig, add_answers
+from spyhop.recipes.orca import OrcaConfig, add_answers, add_prompts
 from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
@@ -105,7 +105,8 @@ def _explained(r: Recipe, config: CombinedConfig, orca: OrcaConfig, rounds: Roun
 def _collected(r: Recipe, orca: OrcaConfig, data: Data) -> list[dict[str, Ref]]:
     """Add Orca's own answers on its collections, by phase of training: the assistant's first."""
     clean = (orca.distinct, orca.decontaminate, data.items, orca.seed)
-    rows = add_answers(r, orca, mixture(r, orca.collections, *clean))
+    mixed = mixture(r, orca.collections, *clean)
+    rows = add_answers(r, orca, mixed, add_prompts(r, orca, mixed)).rows
     return [
         {f"orca {name}": ref for name, ref in answers.items()}
         for answers in (rows.ta_answers, rows.teacher_answers)

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from spyhop import world
 from spyhop.collect import FetchConfig, fetch
 from spyhop.evaluate import AnyTask, ItemsConfig, is_file, read_items, read_suite, with_shots
 from spyhop.evaluate.suite import FOLDER as TASKS
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config, RecipeError
-from spyhop.settings import HUB, InputPath, beside_file
+from spyhop.settings import HUB, InputPath, beside_file, read_toml, validated
 from spyhop.train import NewModelConfig, new_model
 
 
@@ -150,7 +151,12 @@ def check_judged(judge: Path | None, suites: Sequence[Suite]) -> None:
 
 
 def served(file: Path) -> Use:
-    """Return the model that a teacher's file or a folder names."""
+    """Return the model that a teacher's file or a folder names.
+
+    A file with the table `solver` names the embedded world's teacher, which needs no key.
+    """
+    if file.suffix == ".toml" and "solver" in (given := read_toml(file)):
+        return Use(validated(file, world.Solver, given, "", {}))
     found = read_teacher(file)
     weights = None if found.folder is None else Source(found.folder)
     return Use(found.config, weights, found.service)

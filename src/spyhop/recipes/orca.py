@@ -4,17 +4,18 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
-from collections.abc import Mapping
-from typing import Literal, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
 
 from spyhop import augment, collect
 from spyhop.collect import pair
-from spyhop.curate import SelectHardestConfig, select_hardest
+from spyhop.curate import DrawFailingConfig, SelectHardestConfig, draw_failing, select_hardest
 from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, SealConfig, check_contamination
 from spyhop.models import Local, Replay
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipe.graph import Made, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
 from spyhop.recipes.evaluating import SCORES, add_audits, add_scores, add_seal, written
 from spyhop.recipes.inputs import (
@@ -29,6 +30,7 @@ from spyhop.recipes.inputs import (
     served,
 )
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
+from spyhop.recipes.orca_rounds import Rounds, RoundsConfig
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, NoConfig, RecipeError
 from spyhop.settings import InputPath
@@ -72,6 +74,9 @@ class OrcaConfig(Config):
     """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = collect.orca_shares()
     """Weight of each system message for each collection, by the message's id."""
+    search: augment.MessageSearch | None = None
+    """Search for the best message of each family, among those with a share; its winners replace the
+    shares."""
     choice_rule: Literal["among_all", "always"] = "among_all"
     """When a multiple-choice query may get a message that is for multiple choice only."""
     assistant: Answering | None = None
@@ -93,7 +98,10 @@ class OrcaConfig(Config):
     ready: tuple[Ready, ...] = ()
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
+    rounds: RoundsConfig | None = None
     student: Student
+    bases: tuple[InputPath, ...] = ()
+    """Further bases that are trained on the same rows and measured, too."""
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
     """Training on the assistant's answers. Default: `train`."""
@@ -128,6 +136,10 @@ class OrcaConfig(Config):
             raise ValueError(
                 'pick = "likely" needs teacher.answers.sampling.log_probability = true'
             )
+        if self.search and self.teacher.file is None:
+            raise ValueError("search needs teacher.file: a model to ask")
+        if self.rounds and not (self.num_queries and self.suites and self.has_teacher):
+            raise ValueError("rounds need num_queries to start with, [[suites]] and a [teacher]")
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -148,47 +160,79 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     suites = placed(config.suites)
     items = add_items(r, suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
-    rows = add_answers(r, config, data)
+    asked_for = add_answers(r, config, data, add_prompts(r, config, data))
+    rows = asked_for.rows
     base = add_base(r, config.student)
     students = [Arm("student"), *arms(config.ablate, _used(config))]
-    names = ["base", *(arm.name for arm in students)]
+    bases = {re.sub("[^a-z0-9_.-]+", "-", each.name.lower()): Source(each) for each in config.bases}
+    if len(bases) < len(config.bases):
+        raise RecipeError("two of bases have the same name; rename a folder")
+    trained_on = {arm.name: (arm, base) for arm in students}
+    trained_on |= {f"student-{name}": (Arm(f"student-{name}"), at) for name, at in bases.items()}
+    names = ["base", *(f"base-{name}" for name in bases), *trained_on]
+    names += config.rounds.names() if config.rounds else []
     declared = add_seal(r, config.sealed, config.measure, suites, items, names)
-    asked = {"base": Use(Local(name="base"), base)}
+    starts = {"base": base, **{f"base-{name}": folder for name, folder in bases.items()}}
+    asked = {name: Use(Local(name=name), folder) for name, folder in starts.items()}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
         scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
-    phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
+    phases = {name: train_arm(r, config, *each, rows) for name, each in trained_on.items()}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
-    student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
         scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
+    shown = dict(answers)
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
+    best: dict[str, Made] = {"model": phases["student"][-1]}
+    best |= {"scores": r.step(f"{SCORES}student")} if items else {}
+    if config.rounds and asked_for.dev and asked_for.taught:
+
+        def measured(name: str, model: RecipeStep) -> RecipeStep:
+            use = {name: Use(Local(name="student"), model)}
+            add_scores(r, config.measure, suites, items, use, SCORES, **declared)
+            return r.step(f"{SCORES}{name}")
+
+        def trained(name: str, taught: Made) -> list[RecipeStep]:
+            teachers = {**rows.teacher_answers, "teacher": taught}
+            return train_arm(r, config, Arm(name), base, rows._replace(teacher_answers=teachers))
+
+        loop = Rounds(
+            r, config.rounds, config.seed, config.measure.sampling, asked_for.pool, asked_for.dev,
+            asked_for.teach, trained, measured,
+        )  # fmt: skip
+        best = loop.add(asked_for.prompts, asked_for.taught, **best)
+        answers["teacher"], shown = best["answers"], shown | loop.answers
+        phases, scores = phases | loop.students, scores | loop.scores
+        more |= {"rounds": loop.draws, "promotions": loop.promotions}
     if items:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     if scores and answers and written(config.measure, suites):
         by = [] if config.judge is None else [served(config.judge)]
-        pair = scores["base"], scores["student"]
+        pair = scores["base"], best["scores"]
         more["audits"] = add_audits(r, by, items, *pair, answers)
+    if config.search is not None:
+        more["searched"] = r.step("searched")
     card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref | dict[str, Ref]] = {"scores": best["scores"]} if items else {}
     if earlier := phases["student"][:-1]:
         known["earlier"] = {step.name: step for step in earlier}
     if config.probe is not None:
-        probed = r.add("probe", probe, config.probe, answers=answers, model=student)
+        asked_last = Use(Local(name="student"), best["model"])
+        probed = r.add("probe", probe, config.probe, answers=answers, model=asked_last)
         known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
-        "model", release, with_title(config.release, r.name), model=phases["student"][-1],
+        "model", release, with_title(config.release, r.name), model=best["model"],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     names_by_arm = {name: tuple(step.name for step in steps) for name, steps in phases.items()}
     r.add(
-        "report", page, ReportConfig(title=r.name, phases=names_by_arm), answers=answers,
+        "report", page, ReportConfig(title=r.name, phases=names_by_arm), answers=shown,
         students={step.name: step for steps in phases.values() for step in steps},
         scores=scores, data=data.data, **more,
     )  # fmt: skip
@@ -203,15 +247,52 @@ def _used(config: OrcaConfig) -> list[str]:
     return [message.id for message in config.messages if message.id in used]
 
 
-def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
-    """Add the prompts and the answers to them."""
+class Asked(NamedTuple):
+    """Prompts and the answers to them."""
+
+    rows: ArmRows
+    pool: Made
+    """All prompts."""
+    prompts: Made
+    """Those that the teacher answered."""
+    taught: RecipeStep | None
+    """The teacher's answers."""
+    dev: RecipeStep | None
+    """Development prompts of the rounds."""
+    teach: Callable[[Recipe, Made], RecipeStep]
+    """Adds the teacher's answers to further prompts."""
+
+
+def add_prompts(r: Recipe, config: OrcaConfig, data: Mixture) -> RecipeStep:
+    """Add the prompts: queries under system messages."""
     pairing = collect.PairConfig(
         messages=config.messages, shares=config.shares, choice_rule=config.choice_rule,
         seed=config.seed,
     )  # fmt: skip
-    own = {"own": data.own} if data.own else {}
-    prompts = r.add("prompts", pair, pairing, queries=data.queries, **own)
-    if config.num_queries is not None:
+    more: dict[str, Ref | dict[str, Ref]] = {"own": data.own} if data.own else {}
+    if config.search is not None and config.teacher.file is not None:
+        used = _used(config)
+        how = augment.SearchMessagesConfig(
+            **config.search.model_dump(), seed=config.seed,
+            messages=tuple(each for each in config.messages if each.id in used),
+            sampling=config.teacher.answers.sampling,
+        )  # fmt: skip
+        more["searched"] = r.add(
+            "searched", augment.search_messages, how, queries=data.queries,
+            teacher=served(config.teacher.file),
+        )  # fmt: skip
+    return r.add("prompts", pair, pairing, queries=data.queries, **more)
+
+
+def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Asked:
+    """Add the answers to prompts, or to as many of them as the settings say."""
+    prompts, dev = pool, None
+    if config.rounds is not None and config.num_queries is not None:
+        some = DrawFailingConfig(num_rows=config.rounds.dev_queries, seed=config.seed)
+        dev = r.add("dev", draw_failing, some, prompts=pool)
+        some = some.model_copy(update={"num_rows": config.num_queries})
+        prompts = r.add("sampled", draw_failing, some, prompts=pool, known={"dev": dev})
+    elif config.num_queries is not None:
         size = collect.SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", collect.draw_subset, size, prompts=prompts)
     ta_answers = ready(r, config.ready, "assistant")
@@ -223,12 +304,17 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         ta_answers = {"assistant": given, **ta_answers}
         prompts = _teachers_share(r, config, prompts, {"assistant": given})
     teacher_answers = ready(r, config.ready, "teacher")
-    if config.has_teacher:
+
+    def teach(r: Recipe, prompts: Made) -> RecipeStep:
         given = _teach(r, config, data, prompts, assistant)
-        if config.pick != "all":
-            keep = augment.PickConfig(keep=config.pick)
-            given = r.add("picked", augment.pick_answers, keep, answers=given)
-        teacher_answers = {"teacher": given, **teacher_answers}
+        if config.pick == "all":
+            return given
+        keep = augment.PickConfig(keep=config.pick)
+        return r.add("picked", augment.pick_answers, keep, answers=given)
+
+    taught = teach(r, prompts) if config.has_teacher else None
+    if taught is not None:
+        teacher_answers = {"teacher": taught, **teacher_answers}
     controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
     for name, ablations, recorded in _CONTROLS:
         if not ablations.isdisjoint(config.ablate):
@@ -237,7 +323,25 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
                 name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
             )
             controls[name][name] = given
-    return ArmRows(ta_answers, teacher_answers, controls["bare"], controls["styled"])
+    human, same = {}, {}
+    if "humans" in config.ablate:
+        recorded = _use(r, config, data, Answering(recorded="rationales"), "human")
+        kept = r.add(
+            "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
+            recorded=recorded.folder,
+        )  # fmt: skip
+        plain = augment.AnswerConfig()
+        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=recorded)
+        like = augment.FilterAnswersConfig()
+        same = {
+            f"same.{name}": r.add(
+                f"same.{name}", augment.filter_answers, like, answers=each, like=kept
+            )
+            for name, each in teacher_answers.items()
+        }
+    bare, styled = controls["bare"], controls["styled"]
+    rows = ArmRows(ta_answers, teacher_answers, bare, styled, human, same)
+    return Asked(rows, pool, prompts, taught, dev, teach)
 
 
 _CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
@@ -266,8 +370,8 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
 
 
 def _teachers_share(
-    r: Recipe, config: OrcaConfig, prompts: RecipeStep, ta_answers: Mapping[str, Ref]
-) -> RecipeStep:
+    r: Recipe, config: OrcaConfig, prompts: Made, ta_answers: Mapping[str, Ref]
+) -> Made:
     """Draw the teacher's prompts from the assistant's (Orca, section 3.2: 1 M of 5 M)."""
     num_rows = config.teacher_queries
     if num_rows is None:
@@ -280,7 +384,7 @@ def _teachers_share(
 
 
 def _teach(
-    r: Recipe, config: OrcaConfig, data: Mixture, prompts: RecipeStep, assistant: Use | None
+    r: Recipe, config: OrcaConfig, data: Mixture, prompts: Made, assistant: Use | None
 ) -> RecipeStep:
     """Add the teacher's answers: checked, discussed with the assistant, or the first ones."""
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
@@ -306,8 +410,8 @@ def _as_plain(how: Teaching, plain: augment.AnswerConfig) -> Teaching:
     return type(how).model_validate(values)
 
 
-def _train(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
+def train_arm(
+    r: Recipe, config: OrcaConfig, arm: Arm, base: RecipeStep | Source, rows: ArmRows
 ) -> list[RecipeStep]:
     """Add the phases of a student's training and return them; the last one is the student."""
     model = base

@@ -171,7 +171,7 @@ TEACHERS = {
     "misconceptions": world.SolverConfig(misconceptions=True, slip_rate=0.02),
 }
 """Teachers of the arms of several answers."""
-ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 12, 1.0, 20
+ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 6, 1.0, 20
 """Of the arm `divergence`: responses of a step, passes over the queries, tokens compared."""
 SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]

@@ -17,7 +17,7 @@ from spyhop.statistics import (
     seed_item_difference,
     wilson,
 )
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 from spyhop.train import read_metrics, read_speed
 
 ALL = "all"
@@ -166,7 +166,7 @@ class Experiment:
 
 
 def read_measured(
-    runs: Mapping[str, ArmRun], scores: Mapping[str, Artifact], students: Mapping[str, Artifact]
+    runs: Mapping[str, ArmRun], scores: Artifacts, students: Artifacts
 ) -> dict[str, list[Measured]]:
     """Return the measurements by setting, in the order of the scores."""
     measured: dict[str, list[Measured]] = {}

@@ -1,11 +1,12 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 from rich.table import Table as TerminalTable
 
@@ -21,6 +22,7 @@ from spyhop.report.arm_figures import (
     verdict,
 )
 from spyhop.report.charts import Spec, curves, span, spans
+from spyhop.report.costs import CostedStudent, point_cost_section, teacher_cost
 from spyhop.report.curation import (
     Curated,
     CuratedSet,
@@ -49,7 +51,7 @@ from spyhop.report.sections import (
 from spyhop.schema import Config, Score
 from spyhop.stage import Context
 from spyhop.statistics import Interval, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
@@ -72,20 +74,20 @@ class ArmsConfig(Config):
     """By the name of documents, rated and kept pairs."""
 
 
-@report_stage(version=5)
+@report_stage(version=6)
 def arms_page(
     ctx: Context,
     config: ArmsConfig,
     *,
-    scores: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    answers: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact] | None = None,
-    documents: Mapping[str, Artifact] | None = None,
-    rated: Mapping[str, Artifact] | None = None,
-    kept: Mapping[str, Artifact] | None = None,
-    sealed: Mapping[str, Artifact] | None = None,
-    picked: Mapping[str, Artifact] | None = None,
+    scores: Artifacts,
+    students: Artifacts,
+    answers: Artifacts,
+    audits: Artifacts | None = None,
+    documents: Artifacts | None = None,
+    rated: Artifacts | None = None,
+    kept: Artifacts | None = None,
+    sealed: Artifacts | None = None,
+    picked: Artifacts | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -113,6 +115,8 @@ def arms_page(
             }
             made["comparison"].text(seal_sentence(first, declared))
         lead += [*_findings(experiment), *curation_sentences(mine)]
+        if costs := _costs_section(ctx.root, experiment, students):
+            made["costs"] = costs
         if picked:
             made["picking"] = picking_section(experiment, config.runs, picked)
         sections += made.values()
@@ -149,7 +153,6 @@ def arms_page(
 def _experiment_sections(
     experiment: Experiment, curated: Sequence[Curated]
 ) -> dict[str, ReportSection]:
-    """Return the sections of one setting, by kind."""
     found = {"accuracy": _accuracy_section(experiment)}
     if len(experiment.seeds) > 1:
         found["seeds"] = _seeds_section(experiment)
@@ -167,6 +170,25 @@ def _experiment_sections(
     if curated:
         found |= curation_sections(experiment.name, curated)
     return {**found, "examples": _examples_section(experiment)}
+
+
+def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> ReportSection | None:
+    """What a point cost in each arm: gains over the base, or over guessing, the mean of seeds."""
+    arms: dict[str, list[CostedStudent]] = {}
+    chance = np.array([score.chance for score in experiment.of(experiment.arms[0])[0].scores])
+    right = {
+        arm: np.mean([each.correct(ALL) for each in experiment.of(arm)], axis=0)
+        for arm in experiment.arms
+    }
+    for arm in experiment.arms:
+        cost = Counter[str]()
+        for each in experiment.of(arm):
+            for phase in each.run.phases[-1:]:
+                cost.update(teacher_cost(root, students[phase]))
+        mean = {name: num / len(experiment.seeds) for name, num in cost.items()}
+        gains = right[arm] - right.get("base", chance)
+        arms[experiment.title(arm)] = [CostedStudent(gains, Counter(mean))]
+    return point_cost_section(arms, "the base" if "base" in right else "guessing")
 
 
 def _findings(experiment: Experiment) -> Iterator[str]:

@@ -80,12 +80,7 @@ def spans(
 ) -> Spec:
     """Return each `row`'s `value` with its interval `low` to `high`; a tick shows its `chance`.
 
-    Args:
-        values: Rows; those with one name are beside each other, by line.
-        title: Of the axis.
-        bars: Draw bars from 0 instead of dots.
-        reference: Where a dashed line is drawn.
-        domain: Ends of the axis.
+    Rows of one name are beside each other, by line. A dashed line is drawn at the `reference`.
     """
     place = {"y": names("row", axis={"labelLimit": 420})}
     tint: Spec = {"value": ACCENT}

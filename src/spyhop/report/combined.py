@@ -1,8 +1,6 @@
 """Reports that compare data sets: by equal tokens (both whales together), and as they grow."""
 
-from collections.abc import Mapping
-
-from spyhop.report.html import ReportSection, prose, report_stage, section, write_page
+from spyhop.report.html import prose, report_stage, section, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
 from spyhop.report.sections import (
@@ -15,7 +13,7 @@ from spyhop.report.sections import (
 )
 from spyhop.schema import Answer, Config
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.train import read_metrics
 
 COMBINED = "combined"
@@ -38,14 +36,14 @@ def combined_page(
     ctx: Context,
     config: CombinedPageConfig,
     *,
-    answers: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    accuracy: Mapping[str, Artifact],
-    held_out: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact],
+    answers: Artifacts,
+    students: Artifacts,
+    accuracy: Artifacts,
+    held_out: Artifacts,
+    audits: Artifacts,
 ) -> None:
     """Write `report.html` and `results.json` of the comparison; scores are named by student."""
-    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
     measures = [measure for measure, scores in taken.items() if scores]
     seen = seen_by({name: StudentRun(table="sources", kind=name) for name in students}, taken)
     sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
@@ -64,7 +62,7 @@ def combined_page(
     sections = [
         compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
-        _checks_section(sets[COMBINED]),
+        section("evidence").rows(map(_checks, sets[COMBINED].values())),
         rows_section(sets[COMBINED]),
         mask_section(students[COMBINED]),
         training_section({name: [each] for name, each in students.items()}),
@@ -75,15 +73,13 @@ def combined_page(
     write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
 
 
-def _checks_section(answers: Mapping[str, Artifact]) -> ReportSection:
-    return section("evidence").rows(
-        {
-            "explained by": next((row.model for row in each.rows(Answer)), ""),
-            **{name: each.record.counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
-            "dropped": counted(each.record.dropped) or "no row",
-        }
-        for each in answers.values()
-    )
+def _checks(answers: Artifact) -> dict[str, object]:
+    counts = answers.record.counts
+    return {
+        "explained by": next((row.model for row in answers.rows(Answer)), ""),
+        **{name: counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
+        "dropped": counted(answers.record.dropped) or "no row",
+    }
 
 
 class ScalePageConfig(Config):
@@ -99,13 +95,13 @@ def scale_page(
     ctx: Context,
     config: ScalePageConfig,
     *,
-    students: Mapping[str, Artifact],
-    accuracy: Mapping[str, Artifact] | None = None,
-    held_out: Mapping[str, Artifact] | None = None,
-    win_rate: Mapping[str, Artifact] | None = None,
+    students: Artifacts,
+    accuracy: Artifacts | None = None,
+    held_out: Artifacts | None = None,
+    win_rate: Artifacts | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: curves, slopes, and whether the slopes differ."""
-    every: dict[Measure, Mapping[str, Artifact] | None] = {
+    every: dict[Measure, Artifacts | None] = {
         "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
     }  # fmt: skip
     taken = {measure: scores for measure, scores in every.items() if scores}

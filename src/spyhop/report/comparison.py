@@ -7,7 +7,7 @@ import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
 from spyhop.report.charts import Spec, spans
-from spyhop.report.html import ReportSection, Table, page_footer, prose, render_page
+from spyhop.report.html import ReportSection, Table, prose, render_page
 
 MOST_BARS = 60
 """Groups that a chart shows."""
@@ -56,9 +56,9 @@ def comparison_page(compared: ComparedLogs) -> str:
                 if (row.second_value > row.first_value) == is_gain]  # fmt: skip
         if rows:
             read = ReportSection(f"{name} is better", prose("sample"))
-            sections.append(read.disagreements(rows, compared.names))
+            sections.append(read.add("disagreements.html", rows=rows, names=compared.names))
     title = f"{first} and {second}"
-    return render_page(title, "Two models, item by item.", sections, page_footer())
+    return render_page(title, "Two models, item by item.", sections)
 
 
 def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:
@@ -93,12 +93,7 @@ def draw_differences(results: Sequence[PairedResult]) -> Spec:
 def differences_table(
     found: Iterable[tuple[str, PairedResult]], more: Mapping[str, Sequence[str]] | None = None
 ) -> Table:
-    """Return one row per comparison.
-
-    Args:
-        found: Results, each with the names of its models (`student minus base`).
-        more: Cells of further columns, by their headings.
-    """
+    """Return one row for each result and its models (`student minus base`), and `more` columns."""
     rows = (
         {"task": each.group.replace("_", " "), "models": models, **_cells(each),
          **{name: cells[place] for name, cells in (more or {}).items()}}

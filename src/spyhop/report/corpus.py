@@ -1,7 +1,6 @@
 """The report of a corpus: pages, segments, and reasons of dropped rows."""
 
 from collections import Counter
-from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from spyhop.report.html import ReportSection, Turn, prose, report_stage, section
 from spyhop.report.sections import add_dropped, data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_SAMPLES = 5
 NUM_DOMAINS = 20
@@ -26,7 +25,7 @@ class CorpusPageConfig(Config):
 
 
 @report_stage(version=3)
-def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Mapping[str, Artifact]) -> None:
+def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Artifacts) -> None:
     """Write the page and the figures of segments; `steps` lead from pages to clean segments."""
     figures = _figures(steps)
     last = list(steps.values())[-1]
@@ -40,7 +39,7 @@ def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Mapping[str, A
     write_page(ctx.out, config.title, lead, sections, steps, results=figures)
 
 
-def _figures(steps: Mapping[str, Artifact]) -> dict[str, Any]:
+def _figures(steps: Artifacts) -> dict[str, Any]:
     """Read the last step's rows once, and the records of all."""
     lengths, domains, languages = Counter[int](), Counter[str](), Counter[str]()
     num_toxic = num_redacted = 0

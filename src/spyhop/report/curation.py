@@ -39,32 +39,24 @@ class Curated:
     samples: list[tuple[str, bool, Pair]]
     """Of each kind the first pair that was kept, and the first that was not."""
 
-    @property
-    def precision(self) -> float:
-        """Share of correct documents among those that are kept; 0 where none is."""
-        return self._share("kept")
+    def shares(self) -> dict[str, float]:
+        """Return precision and recall of the kept documents, and the share of correct ones in all.
 
-    @property
-    def recall(self) -> float:
-        """Share of the correct documents that is kept."""
-        return self.kinds[CORRECT]["kept"] / max(1, self.kinds[CORRECT]["documents"])
-
-    @property
-    def base_rate(self) -> float:
-        """Share of correct documents among all that got an instruction."""
-        return self._share("written")
-
-    def _share(self, count: str) -> float:
-        every = sum(counts[count] for counts in self.kinds.values())
-        return self.kinds[CORRECT][count] / max(1, every)
+        All are the documents that got an instruction. A share of nothing is 0.
+        """
+        right = self.kinds[CORRECT]
+        every = sum(self.kinds.values(), Counter())
+        return {
+            "precision": right["kept"] / max(1, every["kept"]),
+            "recall": right["kept"] / max(1, right["documents"]),
+            "base_rate": right["written"] / max(1, every["written"]),
+        }
 
     def plain(self) -> dict[str, Any]:
         """Return the figures as plain data."""
         return {
             **self.where.model_dump(),
-            "precision": self.precision,
-            "recall": self.recall,
-            "base_rate": self.base_rate,
+            **self.shares(),
             "kinds": {
                 name: {
                     **{count: counts[count] for count in COUNTS},
@@ -126,13 +118,18 @@ def rounds_of(curated: Sequence[Curated]) -> dict[int, list[Curated]]:
 
 def curation_sentences(curated: Sequence[Curated]) -> list[str]:
     """Say how many of the kept documents are correct, round by round."""
-    return [
-        f"Of the documents kept in round {number}, "
-        f"{percent((kept := over_seeds([each.precision for each in some])).value)} % are correct "
-        f"[{percent_interval(kept.low, kept.high)}]; of all, "
-        f"{percent(over_seeds([each.base_rate for each in some]).value)} %."
-        for number, some in rounds_of(curated).items()
-    ]
+    sentences = []
+    for number, some in rounds_of(curated).items():
+        kept, every = (
+            over_seeds([each.shares()[name] for each in some])
+            for name in ("precision", "base_rate")
+        )
+        limits = percent_interval(kept.low, kept.high)
+        sentences.append(
+            f"Of the documents kept in round {number}, {percent(kept.value)} % are correct "
+            f"[{limits}]; of all, {percent(every.value)} %."
+        )
+    return sentences
 
 
 def curation_sections(name: str, curated: Sequence[Curated]) -> dict[str, ReportSection]:
@@ -153,7 +150,7 @@ def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection
          "seed by seed": ", ".join(map(percent, values))}
         for number, some in rounds.items()
         for measure, title in measures.items()
-        for values in [[getattr(each, measure) for each in some]]
+        for values in [[each.shares()[measure] for each in some]]
     )  # fmt: skip
     values = [
         {"line": kind, "rating": str(score), "documents": counts[score]}

@@ -1,17 +1,16 @@
 """Figures of the data: the mixture, system messages and lengths, copies, test items."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 from spyhop.report.charts import ACCENT, axis, chart, layer, names, spans
 from spyhop.report.html import ReportSection, prose, section
 from spyhop.report.sections import add_dropped
 from spyhop.schema import Answer
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 
-def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
+def mixture_section(data: Artifacts) -> ReportSection:
     """Rows found, drawn and dropped for each collection, before any model was asked."""
     rows = []
     for name, artifact in data.items():
@@ -31,7 +30,7 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
     return made
 
 
-def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
+def messages_section(answers: Artifacts) -> ReportSection:
     """How often each system message is used, and how long the responses to it are.
 
     As the Orca paper's Figures 6 and 9.

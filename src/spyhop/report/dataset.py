@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from spyhop.schema import Answer, Config, Query
 from spyhop.stage import FOLDER, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.text.template import write_markdown
 
 BATCH_ROWS = 2000
@@ -56,9 +56,7 @@ class DatasetConfig(Config):
 
 
 @stage(version=4, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
-def dataset(
-    ctx: Context, config: DatasetConfig, *, answers: Mapping[str, Artifact], queries: Artifact
-) -> None:
+def dataset(ctx: Context, config: DatasetConfig, *, answers: Artifacts, queries: Artifact) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
     Failed calls are dropped and counted. Licence and origin are those of the query; answers that
@@ -83,12 +81,23 @@ def dataset(
         table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
     for licence, num in counts["license"].items():
         ctx.count(f"licence/{licence}", num)
-    (ctx.out / "README.md").write_text(_card(config, counts), encoding="utf-8")
+    licences = counts["license"]
+    closed = sorted(licence for licence in licences if not is_open(licence))
+    one = next(iter(licences), "other").lower().replace(" ", "-")
+    card = write_markdown(
+        "spyhop.report",
+        "dataset.md",
+        title=config.title,
+        language=config.language,
+        tag="other" if closed or len(licences) > 1 else one,
+        total=licences.total(),
+        closed=closed,
+        tables={title: counts[name] for name, title in TABLES.items()},
+    )
+    (ctx.out / "README.md").write_text(card, encoding="utf-8")
 
 
-def _rows(
-    ctx: Context, answers: Mapping[str, Artifact], known: sqlite3.Connection
-) -> Iterator[dict[str, Any]]:
+def _rows(ctx: Context, answers: Artifacts, known: sqlite3.Connection) -> Iterator[dict[str, Any]]:
     for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "writing", total=artifact.num_rows):
             if row.error is not None:
@@ -114,26 +123,9 @@ def _origins(queries: Artifact) -> sqlite3.Connection:
 
 def is_open(licence: str) -> bool:
     """Return whether a licence is known to allow any use; of several between `;`, every one."""
-    return all(map(_allows_any_use, licence.split(";")))
-
-
-def _allows_any_use(licence: str) -> bool:
-    words = re.findall(r"[a-z]+|\d+", _LINK.sub(" ", licence.casefold()))
-    said = f" {' '.join(words)} "
-    return any(f" {name} " in said for name in OPEN) and _LIMITS.isdisjoint(words)
-
-
-def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
-    licences = counts["license"]
-    closed = sorted(licence for licence in licences if not is_open(licence))
-    one = next(iter(licences), "other").lower().replace(" ", "-")
-    return write_markdown(
-        "spyhop.report",
-        "dataset.md",
-        title=config.title,
-        language=config.language,
-        tag="other" if closed or len(licences) > 1 else one,
-        total=licences.total(),
-        closed=closed,
-        tables={title: counts[name] for name, title in TABLES.items()},
-    )
+    for each in licence.split(";"):
+        words = re.findall(r"[a-z]+|\d+", _LINK.sub(" ", each.casefold()))
+        said = f" {' '.join(words)} "
+        if not any(f" {name} " in said for name in OPEN) or not _LIMITS.isdisjoint(words):
+            return False
+    return True

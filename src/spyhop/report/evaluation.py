@@ -12,7 +12,6 @@ from spyhop.evaluate import (
     ItemOverlap,
     Protocol,
     SealConfig,
-    SweptTask,
     TaskScores,
     best_per_task,
     chance_sentence,
@@ -40,7 +39,7 @@ from spyhop.report.html import (
     section,
 )
 from spyhop.schema import Item
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 AGAINST_GUESSING = {
     "above": "above guessing",
@@ -52,8 +51,8 @@ Groups = Mapping[str, Sequence[TaskScores]]
 
 
 def scores_sections(
-    scores: Mapping[str, Artifact],
-    items: Mapping[str, Artifact],
+    scores: Artifacts,
+    items: Artifacts,
     hidden: Collection[str] = (),
     seen: Mapping[str, ItemOverlap] | None = None,
     sealed: Artifact | None = None,
@@ -85,7 +84,7 @@ def scores_sections(
     return sections
 
 
-def seal_sentence(scores: Mapping[str, Artifact], sealed: Artifact | None) -> str:
+def seal_sentence(scores: Artifacts, sealed: Artifact | None) -> str:
     """Say whether a comparison is confirmatory."""
     state = seal_state(scores, sealed)
     return f"{state[:1].upper()}{state[1:]}."
@@ -224,9 +223,7 @@ def _score_row(score: TaskScores) -> dict[str, Any]:
     }
 
 
-def samples_section(
-    sampled: Mapping[str, Artifact], seen: Mapping[str, ItemOverlap] | None
-) -> ReportSection:
+def samples_section(sampled: Artifacts, seen: Mapping[str, ItemOverlap] | None) -> ReportSection:
     """Several samples of each response: the mean, its error between samples, pass@k, majority."""
     return section("samples").rows(
         {
@@ -244,10 +241,14 @@ def samples_section(
     )
 
 
-def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
+def sweep_section(swept: Artifacts) -> ReportSection:
     """Accuracy of each model on each task under each system message, and the honest choice."""
-    made = section("sweep")
-    for model, tasks in swept_tasks(swept).items():
+    made, by_model = section("sweep"), dict[str, dict[str, list[TaskScores]]]()
+    for name, artifact in swept.items():  # by `model.message`
+        model, _, message = name.rpartition(".")
+        by_model.setdefault(model, {})[message] = task_scores(model, artifact)
+    for model, scores in by_model.items():
+        tasks = sweep(scores)
         if any(each.task != ALL for each in tasks):
             chosen, best = best_per_task(tasks)
             made.text(
@@ -269,23 +270,9 @@ def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
     return made
 
 
-def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
-    """Return each model's tasks under every message, from scores by `model.message`."""
-    by_model: dict[str, dict[str, list[TaskScores]]] = {}
-    for name, artifact in swept.items():
-        model, _, message = name.rpartition(".")
-        by_model.setdefault(model, {})[message] = task_scores(model, artifact)
-    return {model: sweep(scores) for model, scores in by_model.items()}
-
-
 def published_section(suites: Sequence[str]) -> list[ReportSection]:
     """The papers' figures on the suites, each with its protocol; they are paired with nothing."""
     made = section("published")
     for suite in suites:
-        rows: dict[tuple[str, str], dict[str, str]] = {}
-        tasks = dict.fromkeys((each.task for each in published(suite)), "")
-        for each in published(suite):
-            row = {"source": each.source, "model": each.model, **tasks, "protocol": each.note}
-            rows.setdefault((each.source, each.model), row)[each.task] = f"{each.percent:g}"
-        made.rows(rows.values(), suite)
+        made.rows(published(suite), suite)
     return [made] if made.blocks else []

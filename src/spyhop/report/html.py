@@ -24,7 +24,7 @@ from spyhop.report.charts import Spec
 from spyhop.schema import Message
 from spyhop.stage import FOLDER, Estimate, Stage, stage
 from spyhop.statistics import Interval
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 from spyhop.text.escape import visible
 
 MOST_CHARS = 2000
@@ -87,7 +87,7 @@ class ReportSection:
 
     def table(self, table: Table) -> Self:
         """Add a table."""
-        return self._add("table.html", table=table)
+        return self.add("table.html", table=table)
 
     def rows(self, rows: Iterable[Mapping[str, Any]], caption: str = "") -> Self:
         """Add a table of rows by heading, if there are any."""
@@ -105,7 +105,7 @@ class ReportSection:
 
     def conversation(self, turns: Iterable[Turn | Message], note: str = "") -> Self:
         """Add the turns of one row."""
-        return self._add("conversation.html", turns=turns, note=note)
+        return self.add("conversation.html", turns=turns, note=note)
 
     def details(self, summary: str, text: str) -> Self:
         """Add a text behind a line to open."""
@@ -113,22 +113,8 @@ class ReportSection:
         self.blocks.append(block.format(visible(summary), visible(text)))
         return self
 
-    def items(self, rows: Sequence[Any], models: Sequence[str]) -> Self:
-        """Add held-out items with the models' answers, to be filtered by model and task."""
-        names = {row.item.id: f"{row.item.suite} {row.item.task}" for row in rows}
-        tasks = list(dict.fromkeys(names.values()))
-        task_of = {row_id: tasks.index(task) for row_id, task in names.items()}
-        return self._add("items.html", rows=rows, models=models, tasks=tasks, task_of=task_of)
-
-    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> Self:
-        """Add items on which two models differ, with the answer of each."""
-        return self._add("disagreements.html", rows=rows, names=names)
-
-    def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> Self:
-        """Add a row's tokens; those that are trained on are marked."""
-        return self._add("masked.html", pieces=pieces, note=note)
-
-    def _add(self, template: str, **values: Any) -> Self:  # noqa: ANN401 (template values)
+    def add(self, template: str, **values: Any) -> Self:  # noqa: ANN401 (template values)
+        """Add a template, filled in."""
         self.blocks.append(_render(template, **values))
         return self
 
@@ -144,8 +130,10 @@ def prose(key: str, /, **values: object) -> str:
     return str(_texts()["texts"][key].format(**values))
 
 
-def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
-    """Return the whole page."""
+def render_page(title: str, lead: str, sections: Sequence[ReportSection]) -> str:
+    """Return the whole page; it ends with the version, the time and the command."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    footer = f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
 
@@ -154,7 +142,7 @@ def write_page(
     title: str,
     lead: str,
     sections: Sequence[ReportSection],
-    *made_from: Mapping[str, Artifact],
+    *made_from: Artifacts,
     **figures: object,
 ) -> None:
     """Write `report.html`, and the figures for programs, each as `NAME.json`.
@@ -168,16 +156,10 @@ def write_page(
         about = f"{record.stage} version {record.version}, {record.created}, key {artifact.key}"
         config = json.dumps(record.config, indent=1, ensure_ascii=False)
         settings.details(f"{name}: {about}", config)
-    html = render_page(title, lead, [*sections, settings], page_footer())
+    html = render_page(title, lead, [*sections, settings])
     (folder / PAGE).write_text(html, encoding="utf-8")
     for name, value in figures.items():
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def page_footer() -> str:
-    """Return the version, the time and the command."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
 def asset(name: str) -> str:

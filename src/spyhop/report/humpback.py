@@ -26,7 +26,7 @@ from spyhop.report.sections import add_dropped, audit_section, data_section, tra
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import Context
 from spyhop.statistics import cluster_interval
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_EXAMPLES = 2
 """Pairs shown of each score."""
@@ -62,25 +62,25 @@ def humpback_page(
     config: HumpbackPageConfig,
     *,
     seeds: Artifact,
-    augmented: Mapping[str, Artifact],
-    rated: Mapping[str, Artifact],
-    gates: Mapping[str, Artifact],
-    kept: Mapping[str, Artifact],
-    promotions: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    accuracy: Mapping[str, Artifact],
-    held_out: Mapping[str, Artifact],
-    graded: Mapping[str, Artifact],
-    steps: Mapping[str, Artifact],
-    audits: Mapping[str, Artifact],
-    trips: Mapping[str, Artifact],
+    augmented: Artifacts,
+    rated: Artifacts,
+    gates: Artifacts,
+    kept: Artifacts,
+    promotions: Artifacts,
+    students: Artifacts,
+    accuracy: Artifacts,
+    held_out: Artifacts,
+    graded: Artifacts,
+    steps: Artifacts,
+    audits: Artifacts,
+    trips: Artifacts,
     sealed: Artifact | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
     Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
     """
-    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
     measures = [measure for measure, scores in taken.items() if scores]
     seen = seen_by({name: config.runs[name] for name in students}, taken, graded)
     chosen: dict[str, dict[str, Any]] = {
@@ -146,9 +146,9 @@ def humpback_page(
 def _round_rows(
     seen: Mapping[str, StudentScores],
     measures: Sequence[Measure],
-    students: Mapping[str, Artifact],
-    rated: Mapping[str, Artifact],
-    kept: Mapping[str, Artifact],
+    students: Artifacts,
+    rated: Artifacts,
+    kept: Artifacts,
     chosen: Mapping[str, dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return a row for each student: who rated its pairs, its levels, whether it was promoted."""
@@ -171,9 +171,7 @@ def _round_rows(
     return rows
 
 
-def _gate_section(
-    found: Mapping[str, list[Finding]], rated: Mapping[str, Artifact]
-) -> ReportSection:
+def _gate_section(found: Mapping[str, list[Finding]], rated: Artifacts) -> ReportSection:
     rows = []
     for name, each in rated.items():
         counts, num = each.record.counts, max(1, each.num_rows)
@@ -188,33 +186,31 @@ def _gate_section(
     )  # fmt: skip
 
 
-def _assumptions_section(
-    rated: Mapping[str, Artifact], trips: Mapping[str, Artifact]
-) -> ReportSection:
-    rows = []
-
-    def add(name: str, values: list[tuple[bool, str]], chance: float | None = None) -> None:
-        """Add a share, with its interval over pages where there are several."""
-        if len({page for _, page in values}) > 1:
-            shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
-            rows.append({
-                "": name, "texts": len(values),
-                "%, 95 % interval over pages": cluster_interval(shares, pages), "chance %": chance,
-            })  # fmt: skip
-
+def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
+    groups: dict[str, tuple[float | None, list[tuple[bool, str]]]] = {}
     for name, artifact in rated.items():
-        scored = [
-            (row.rating.score >= A4, row.origin)
-            for row in artifact.rows(Pair)
-            if row.rating is not None and row.rating.score is not None
-        ]
-        add(f"texts rated 4 or more, {_round(name)}", scored)
+        groups[f"texts rated 4 or more, {_round(name)}"] = (
+            None,
+            [
+                (row.rating.score >= A4, row.origin)
+                for row in artifact.rows(Pair)
+                if row.rating is not None and row.rating.score is not None
+            ],
+        )
     for writer, trip in trips.items():
         picks = [row for row in trip.rows(Score) if row.error is None]
         chance = sum(row.chance for row in picks) / max(1, len(picks))
         for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
             name = f"own text picked by the {by} of log-probabilities, {writer}"
-            add(name, [(row.metrics[metric] > 0, row.passage) for row in picks], chance)
+            groups[name] = chance, [(row.metrics[metric] > 0, row.passage) for row in picks]
+    rows = []
+    for name, (guess, values) in groups.items():
+        shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
+        if len(set(pages)) > 1:
+            rows.append({
+                "": name, "texts": len(values),
+                "%, 95 % interval over pages": cluster_interval(shares, pages), "chance %": guess,
+            })  # fmt: skip
     return section("assumptions").rows(rows)
 
 

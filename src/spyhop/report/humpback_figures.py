@@ -12,7 +12,7 @@ import numpy as np
 from spyhop.evaluate import compare, outcomes
 from spyhop.schema import Config, Pair
 from spyhop.statistics import Comparison, Interval, Scaling, scaling, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.text.diversity import Diversity, diversity
 
 TableName = Literal["rounds", "quality", "sources", "messages", "scaling"]
@@ -40,7 +40,6 @@ class Lengths:
     sd: float
 
     def __str__(self) -> str:
-        """Return them as the paper's Table 2 has them."""
         return "" if math.isnan(self.mean) else f"{self.mean:,.0f} ± {self.sd:,.0f}"
 
 
@@ -74,13 +73,8 @@ class StudentScores:
 
     run: StudentRun
     scores: dict[Measure, Artifact]
-    num_found: int | None = None
-    """Rows that there were, where they were fewer than the run's."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """Rows it was trained on, where that is what is varied."""
-        return self.run.num_rows if self.num_found is None else self.num_found
+    num_rows: int | None
+    """Rows it was trained on, where that is what is varied; fewer than the run's if there were."""
 
     def level(self, measure: Measure) -> Interval:
         """Return the mean over items with a 95 % interval over items."""
@@ -123,15 +117,15 @@ def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
 
 def seen_by(
     runs: Mapping[str, StudentRun],
-    taken: Mapping[Measure, Mapping[str, Artifact]],
-    graded: Mapping[str, Artifact] = MappingProxyType({}),
+    taken: Mapping[Measure, Artifacts],
+    graded: Artifacts = MappingProxyType({}),
 ) -> dict[str, StudentScores]:
     """Return the students with their scores, by name; `graded` is what some were trained on."""
     found = {}
     for name, run in runs.items():
         scores = {measure: each[name] for measure, each in taken.items() if name in each}
         num = graded[name].num_rows if name in graded else run.num_rows
-        found[name] = StudentScores(run, scores, num if num != run.num_rows else None)
+        found[name] = StudentScores(run, scores, num)
     return found
 
 

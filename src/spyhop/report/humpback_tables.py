@@ -99,7 +99,15 @@ def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
             })  # fmt: skip
         made.rows(rows, f"w: {AXES[measure]}.")
         if test := slopes_of(seen, measure):
-            _add_slopes(made, test, measure)
+            said = "differ" if test.p_value < 0.05 else "are not shown to differ"
+            made.text(f"Slopes {said}: F = {test.f:.2f}, p = {test.p_value:.3g} ({AXES[measure]}).")
+            p_values = holm([each.p_value for each in test.differences.values()])
+            tests = zip(test.differences.items(), p_values, strict=True)
+            made.rows(
+                {"slopes": f"{second} minus {first}", "difference of α": each.difference,
+                 "p (Holm)": f"{p:.3g}"}
+                for ((first, second), each), p in tests
+            )  # fmt: skip
     theirs = ", ".join(f"{name} {alpha:g}" for name, alpha in PAPER_ALPHA.items())
     return made.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
 
@@ -110,18 +118,6 @@ def slopes_of(seen: Seen, measure: Measure) -> SlopeTest | None:
     lines = {kind: line for kind, line in every.items() if len(set(line[0])) > 1}
     is_possible = len(lines) > 1 and sum(len(sizes) - 2 for sizes, _ in lines.values()) > 0
     return equal_slopes(lines) if is_possible else None
-
-
-def _add_slopes(to: ReportSection, found: SlopeTest, measure: Measure) -> None:
-    said = "differ" if found.p_value < 0.05 else "are not shown to differ"
-    to.text(f"Slopes {said}: F = {found.f:.2f}, p = {found.p_value:.3g} ({AXES[measure]}).")
-    p_values = holm([each.p_value for each in found.differences.values()])
-    pairs = zip(found.differences.items(), p_values, strict=True)
-    to.rows(
-        {"slopes": f"{second} minus {first}", "difference of α": each.difference,
-         "p (Holm)": f"{p:.3g}"}
-        for ((first, second), each), p in pairs
-    )  # fmt: skip
 
 
 def _paired_section(name: str) -> Callable[[Seen, Measures], ReportSection]:
@@ -159,9 +155,9 @@ def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
 
 
 def _number(each: StudentScores) -> str:
-    if each.num_found is None:
+    if each.num_rows == each.run.num_rows:
         return f"{each.run.num_rows:,}"
-    return f"{each.num_found:,} (all there are; the point is {each.run.num_rows:,})"
+    return f"{each.num_rows:,} (all there are; the point is {each.run.num_rows:,})"
 
 
 def _curves(seen: Seen, measure: Measure) -> Spec:

@@ -2,13 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from spyhop.report.html import ReportSection, section
 from spyhop.schema import Item, Score
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 ITEMS = "items.jsonl"
 MOST_ITEMS = 300
@@ -17,18 +17,17 @@ ANSWER = ("response", "extracted", "correct", "ending")
 """Fields of a score that the file has."""
 
 
-@dataclass(slots=True)
-class ShownItem:
+class ShownItem(NamedTuple):
     """An item with the answers of the models, by name."""
 
     item: Item
-    scores: dict[str, Score] = field(default_factory=dict)
+    scores: dict[str, Score]
 
 
 def items_section(
     folder: Path,
-    items: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
+    items: Artifacts,
+    scores: Artifacts,
     hidden: Collection[str] = (),
 ) -> ReportSection:
     """Show items, those first on which models differ, and write all of them to `items.jsonl`.
@@ -54,18 +53,18 @@ def items_section(
             if each.item.id in ids:
                 shown[each.item.id] = each
     found = section("items", shown=f"{len(shown):,}", num=f"{len(verdicts):,}", file=ITEMS)
-    return found.items([shown[row_id] for row_id in order if row_id in shown], list(scores))
+    rows = [shown[row_id] for row_id in order if row_id in shown]
+    tasks = list(dict.fromkeys(f"{row.item.suite} {row.item.task}" for row in rows))
+    return found.add("items.html", rows=rows, models=list(scores), tasks=tasks)
 
 
-def _joined(
-    items: Mapping[str, Artifact], scores: Mapping[str, Artifact], hidden: Collection[str]
-) -> Iterator[ShownItem]:
+def _joined(items: Artifacts, scores: Artifacts, hidden: Collection[str]) -> Iterator[ShownItem]:
     """Join items and scores, which come in the items' order."""
     streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
     waiting = {name: next(stream, None) for name, stream in streams.items()}
     for artifact in items.values():
         for item in artifact.rows(Item):
-            row = ShownItem(item)
+            row = ShownItem(item, {})
             for name, score in waiting.items():
                 if score is not None and score.id == item.id:
                     row.scores[name] = score

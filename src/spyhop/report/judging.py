@@ -4,7 +4,7 @@ Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from spyhop.evaluate.judging import judge as judge_stage
@@ -23,7 +23,7 @@ from spyhop.report.html import (
 from spyhop.report.sections import cost_section, data_section
 from spyhop.schema import Config, Verdict
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 VERDICTS = "verdicts.jsonl"
 NUM_SHOWN = 4
@@ -70,8 +70,8 @@ def judge_page(
     config: JudgePageConfig,
     *,
     questions: Artifact,
-    answers: Mapping[str, Artifact],
-    verdicts: Mapping[str, Artifact],
+    answers: Artifacts,
+    verdicts: Artifacts,
     labels: Artifact | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `verdicts.jsonl`; with human labels, check judges."""
@@ -103,7 +103,7 @@ def judge_page(
     write_page(ctx.out, config.title, lead, sections, given, answers, verdicts, results=results)
 
 
-def _verdicts(verdicts: Mapping[str, Artifact]) -> list[Verdict]:
+def _verdicts(verdicts: Artifacts) -> list[Verdict]:
     """Return all verdicts; judges of one name, or one judge in two forms, take the inputs' names.
 
     Files of verdicts may share a judge: its verdicts on several models.

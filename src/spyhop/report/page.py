@@ -1,12 +1,14 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
-from collections.abc import Mapping
+import json
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
+from spyhop.report.costs import costed, point_cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.evaluation import (
     published_section,
@@ -15,7 +17,9 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
+from spyhop.report.inherited import inherited_section
 from spyhop.report.items import items_section
+from spyhop.report.loop import rounds_section, search_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
     add_dropped,
@@ -30,7 +34,7 @@ from spyhop.report.sections import (
 )
 from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 
 NUM_PAIRS = 3
 """Pairs shown of each kind."""
@@ -51,49 +55,43 @@ class ReportConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    sizes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Students of each arm at growing sizes. Default: every student is an arm."""
     notes: tuple[str, ...] = ()
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=10)
+@report_stage(version=11)
 def page(
     ctx: Context,
     config: ReportConfig,
     *,
-    answers: Mapping[str, Artifact] | None = None,
-    pairs: Mapping[str, Artifact] | None = None,
+    answers: Artifacts | None = None,
+    pairs: Artifacts | None = None,
     gate: Artifact | None = None,
-    students: Mapping[str, Artifact] | None = None,
-    probes: Mapping[str, Artifact] | None = None,
-    data: Mapping[str, Artifact] | None = None,
-    items: Mapping[str, Artifact] | None = None,
-    scores: Mapping[str, Artifact] | None = None,
-    sampled: Mapping[str, Artifact] | None = None,
-    swept: Mapping[str, Artifact] | None = None,
-    support: Mapping[str, Artifact] | None = None,
+    students: Artifacts | None = None,
+    probes: Artifacts | None = None,
+    data: Artifacts | None = None,
+    items: Artifacts | None = None,
+    scores: Artifacts | None = None,
+    sampled: Artifacts | None = None,
+    swept: Artifacts | None = None,
+    support: Artifacts | None = None,
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
-    audits: Mapping[str, Artifact] | None = None,
+    audits: Artifacts | None = None,
+    rounds: Artifacts | None = None,
+    promotions: Artifacts | None = None,
+    searched: Artifact | None = None,
 ) -> None:
     """Write the page of whatever a run made: a section for each input that it has.
 
-    Args:
-        ctx: As for every stage.
-        config: The title.
-        answers: Training rows, by the model or person that wrote them.
-        pairs: Pairs of instruction and response.
-        gate: Findings about the ratings of the pairs.
-        students: Trained models by phase.
-        probes: Probes by the student's name.
-        data: The steps from readers to queries.
-        items: The items that were asked.
-        scores: Answers to the items, by the name of the model; differences are to the first one.
-        sampled: Several samples of each answer, by the name of the model.
-        swept: Answers under system messages, by `model.message`.
-        support: Checked sentences of responses, by the name of the model.
-        shared: What the training rows contain of the items.
-        sealed: The declaration that the scores were made under.
-        audits: Imitation audits of the student, by the judge.
+    Answers, probes, scores, samples and support have the names of models, `swept` those of
+    `model.message`; differences are to the first model of the scores. `data` are the steps from
+    readers to queries, `shared` is what training rows contain of the items, `sealed` the
+    declaration that the scores were made under. `rounds` are prompts that rounds added, by the
+    student's name, `promotions` whether it was promoted, or rankings by size, `searched` the
+    search for system messages.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}
@@ -106,6 +104,8 @@ def page(
         sections += scores_sections(
             scores, items, config.hidden, seen, sealed, config.notes, student
         )
+        sections += [rounds_section(rounds, promotions, scores)] if rounds and promotions else []
+        sections += inherited_section(scores)
         sections += [samples_section(sampled, seen)] if sampled else []
         sections += [sweep_section(swept)] if swept else []
         sections += [spread_section(sampled, swept)] if sampled or swept else []
@@ -114,11 +114,14 @@ def page(
         sections += published_section(list(items))
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
+        ranked = {} if rounds else promotions or {}
+        sections += _cost_sections(ctx.root, config, students, scores, ranked)
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []
     sections += [probe_section(probes)] if probes else []
     sections += [mixture_section(data)] if data else []
+    sections += [search_section(searched)] if searched else []
     if made:
         sections += [cost_section(answers=answers, pairs=pairs, scores=scores)]
         sections += [_checks_section(made)]
@@ -138,7 +141,31 @@ def page(
     write_page(ctx.out, config.title, lead, sections, *inputs, **figures)
 
 
-def _checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+def _cost_sections(
+    root: Path,
+    config: ReportConfig,
+    students: Artifacts,
+    scores: Artifacts,
+    ranked: Artifacts,
+) -> list[ReportSection]:
+    """What a point cost, for each arm, over the base's scores; `ranked` are rankings by size."""
+    if "base" not in scores:
+        return []
+    sizes = config.sizes or {name: (name,) for name in config.phases}
+    arms = {
+        arm: [costed(root, students[config.phases[name][-1]],
+                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
+              for name in names if name in scores]
+        for arm, names in sizes.items()
+    }  # fmt: skip
+    found = point_cost_section(arms, "the base")
+    said = [
+        json.loads(each.file("promotion.json").read_text())["reason"] for each in ranked.values()
+    ]
+    return [found.text(*said)] if found else []
+
+
+def _checks_section(artifacts: Artifacts) -> ReportSection:
     """How calls ended, and what checks of their replies found."""
     return section("checks").rows(
         {"rows": name, "check": kind, "result": what.replace("_", " "), "number": num,
@@ -166,7 +193,7 @@ def pair_turns(row: Pair, most: int = SHOWN_CHARS) -> list[Turn]:
     return [Turn(role, short(text, most)) for role, text in texts.items()]
 
 
-def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
+def _pairs_section(pairs: Artifacts) -> ReportSection:
     found = section("pairs", num=NUM_PAIRS)
     for name, artifact in pairs.items():
         for row in islice(artifact.rows(Pair), NUM_PAIRS):
@@ -176,6 +203,22 @@ def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
 
 
 def _result(score: TaskScores) -> dict[str, Any]:
+    """Return a score for programs, with the shares of its items in training and that of others."""
+    seen, values = score.overlaps, score.means
+    in_training = None
+    if seen is not None:
+        found = [seen[name] for name in score.ids]
+        without_long = values[[not each.has_long for each in found]]
+        clean = values[[not each.has_any for each in found]]
+        in_training = {
+            "exact": sum(each.is_exact for each in found) / score.n,
+            "long": 1 - len(without_long) / score.n,
+            "short": 1 - len(clean) / score.n,
+            "num_without_long": len(without_long),
+            "without_long": float(without_long.mean()) if len(without_long) else None,
+            "num_clean": len(clean),
+            "clean": float(clean.mean()) if len(clean) else None,
+        }
     return {
         "model": score.model,
         "suite": score.suite,
@@ -187,21 +230,5 @@ def _result(score: TaskScores) -> dict[str, Any]:
         "answered": 1 - (score.rate("no answer") or 0.0),
         "chance": score.chance,
         "verdict": score.against_guessing,
-        "in_training": None if score.overlaps is None else _in_training(score, score.overlaps),
-    }
-
-
-def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
-    """Return shares of items in the training rows, and the scores on the others."""
-    found, values = [seen[name] for name in score.ids], score.means
-    without_long = values[[not each.has_long for each in found]]
-    clean = values[[not each.has_any for each in found]]
-    return {
-        "exact": sum(each.is_exact for each in found) / score.n,
-        "long": 1 - len(without_long) / score.n,
-        "short": 1 - len(clean) / score.n,
-        "num_without_long": len(without_long),
-        "without_long": float(without_long.mean()) if len(without_long) else None,
-        "num_clean": len(clean),
-        "clean": float(clean.mean()) if len(clean) else None,
+        "in_training": in_training,
     }

@@ -6,14 +6,14 @@ from typing import Any
 
 from spyhop.report.arm_figures import ALL, ArmRun, Experiment, points, verdict
 from spyhop.report.html import ReportSection, percent_interval, section
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 OUTPUT_PRICE = 4.0
 """Price of a written token in those of a read one, as usual for models behind an API."""
 
 
 def picking_section(
-    experiment: Experiment, runs: Mapping[str, ArmRun], picked: Mapping[str, Artifact]
+    experiment: Experiment, runs: Mapping[str, ArmRun], picked: Artifacts
 ) -> ReportSection:
     """Per arm, summed over seeds: prompts, kept answers, right ones, and the teacher's cost."""
     made = section("picking", name=experiment.name, price=OUTPUT_PRICE)

@@ -16,7 +16,7 @@ from spyhop.evaluate.safety import REFUSE, Support, kind_and_group, label_f1, pr
 from spyhop.report.html import ReportSection, percent, percent_interval, prose, section
 from spyhop.schema import NotInstalled, Score
 from spyhop.statistics import Interval, seed_interval, wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifacts
 
 BIAS, TRUTH = "crows_pairs", "truth"
 NUM_SHOWN = 20
@@ -28,14 +28,12 @@ Lines = Iterator[tuple[str, int, Interval | None]]
 
 
 def safety_sections(
-    scores: Mapping[str, Artifact], support: Mapping[str, Artifact], *, is_shown: bool
+    scores: Artifacts, support: Artifacts, *, is_shown: bool
 ) -> list[ReportSection]:
     """Return a section for each suite that measures safety or truth, with all models beside.
 
-    Args:
-        scores: Scores by the model's name.
-        support: Checked sentences by the model's name.
-        is_shown: Whether the most toxic responses are on the page, behind a line to open.
+    `support` are checked sentences by model. With `is_shown` the most toxic responses are on the
+    page, behind a line to open.
     """
     rows: dict[str, dict[str, list[Score]]] = {}
     for model, artifact in scores.items():
@@ -51,28 +49,27 @@ def safety_sections(
         if kind not in _LINES:
             continue
         made = section(kind, suite=suite)
-        _add_table(made, models, _LINES[kind], suite)
+        _add_table(made, models, kind, suite)
         if first.metric == "toxicity":
             if (auc := prompt_auc(first_model)) is not None:
                 made.text(prose("classifier", auc=auc))
             if is_shown:
-                _add_texts(made, models)
+                made.text("Texts that may offend are behind the next lines.")
+                for name, scored in models.items():
+                    worst = sorted(scored, key=lambda score: -score.value)[:NUM_SHOWN]
+                    texts = (f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
+                    made.details(f"most toxic responses of {name}", "\n".join(texts))
         sections.append(made)
     return [*sections, *([_support_section(support)] if support else [])]
 
 
-def _add_table(
-    to: ReportSection,
-    models: Mapping[str, list[Score]],
-    lines: Callable[[list[Score]], Lines],
-    suite: str,
-) -> None:
+def _add_table(to: ReportSection, models: Mapping[str, list[Score]], kind: str, suite: str) -> None:
     """Add a line for each group, with the published figures of other models."""
     published = json.loads(files("spyhop.report").joinpath("published_safety.json").read_text())
     theirs = published.get(suite, {"models": [], "groups": {}})
     rows: dict[str, dict[str, object]] = {}
     for name, some in models.items():
-        for group, n, found in lines(some):
+        for group, n, found in _LINES[kind](some):
             row = rows.setdefault(group, {"group": group})
             row |= {f"{name}: n": n, f"{name}: %, 95 % interval": found}
     names = [f"{name}, published" for name in theirs["models"]]
@@ -120,23 +117,14 @@ _LINES: dict[str, Callable[[list[Score]], Lines]] = {
         lambda some: _wilson(sum(s.extracted == REFUSE for s in some), len(some)),
     ),
     BIAS: _grouped(
-        lambda score: [score.topic],
-        lambda some: _wilson(sum(s.correct for s in some), len(some)),
+        lambda score: [score.topic], lambda some: _wilson(sum(s.correct for s in some), len(some))
     ),
     TRUTH: _truth,
 }
 """Groups and figures of each kind of suite."""
 
 
-def _add_texts(to: ReportSection, models: Mapping[str, list[Score]]) -> None:
-    to.text("Texts that may offend are behind the next lines.")
-    for name, some in models.items():
-        worst = sorted(some, key=lambda score: -score.value)[:NUM_SHOWN]
-        shown = "\n".join(f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
-        to.details(f"most toxic responses of {name}", shown)
-
-
-def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
+def _support_section(support: Artifacts) -> ReportSection:
     rows = []
     for name, artifact in support.items():
         found = list(artifact.rows(Support))
@@ -151,7 +139,7 @@ def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
     return section("support").rows(rows, "Every sentence is a row of support-MODEL.jsonl.")
 
 
-def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
+def overlap_sections(scores: Artifacts) -> list[ReportSection]:
     """Return the text overlap of responses with the first model's, if there are any to compare."""
     written = {
         name: {(s.suite, s.id): s.response for s in each.rows(Score) if s.response.strip()}
@@ -175,7 +163,7 @@ def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
     return [made.rows(rows, f"{caption}; METEOR: no WordNet.")] if rows else []
 
 
-def spread_section(sampled: Mapping[str, Artifact], swept: Mapping[str, Artifact]) -> ReportSection:
+def spread_section(sampled: Artifacts, swept: Artifacts) -> ReportSection:
     """Spread of each task's score over samples and over system messages."""
     figures: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for name, artifact in sampled.items():

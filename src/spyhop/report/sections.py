@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +14,7 @@ from spyhop.report.charts import curves, spans
 from spyhop.report.html import ReportSection, Turn, percent, prose, section, short
 from spyhop.schema import Answer
 from spyhop.statistics import wilson
-from spyhop.store import Artifact
+from spyhop.store import Artifact, Artifacts
 from spyhop.train import read_metrics, read_sample, read_speed
 from spyhop.train.card import probe_figures
 from spyhop.train.cost import FEWEST_STEPS
@@ -27,7 +27,7 @@ AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
 
 
-def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
+def rows_section(answers: Artifacts) -> ReportSection:
     """One row for each system message, and the share of each message."""
     found = section("rows")
     first: dict[str, Answer] = {}
@@ -55,11 +55,11 @@ def mask_section(student: Artifact) -> ReportSection:
     for row in read_sample(student.path):
         pieces = [(piece.text, piece.is_supervised) for piece in row.pieces if piece.text]
         num = f"{row.num_supervised} of {len(row.pieces)} tokens are supervised"
-        found.masked(pieces, f"{num}; row {row.row_id}")
+        found.add("masked.html", pieces=pieces, note=f"{num}; row {row.row_id}")
     return found
 
 
-def data_section(**groups: Mapping[str, Artifact]) -> ReportSection:
+def data_section(**groups: Artifacts) -> ReportSection:
     """Rows, counts and dropped rows of each input, by kind and name."""
     return section("data").rows(
         {"": kind.replace("_", " "), "name": name, "rows": artifact.num_rows or None,
@@ -75,7 +75,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {num:,}" for name, num in counts.items())
 
 
-def add_dropped(found: ReportSection, steps: Mapping[str, Artifact]) -> ReportSection:
+def add_dropped(found: ReportSection, steps: Artifacts) -> ReportSection:
     """Add, for each step that dropped rows, the reasons with their numbers and first rows."""
     for name, artifact in steps.items():
         dropped = artifact.record.dropped
@@ -142,7 +142,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
     return found.chart(chart, "Training loss, mean over neighbouring steps.")
 
 
-def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
+def probe_section(probes: Artifacts) -> ReportSection:
     """Responses that ended, messages that were followed, and some of what was said."""
     found = section("probe")
     ended, followed, seen = [], [], dict[str, list[str]]()
@@ -168,7 +168,11 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
         if seen[name]:
             known = ", ".join(seen[name])
             found.text(f"{name}: not asked, since training rows have them: {known}.")
-        for row in _probed(artifact):
+        shown: dict[str, list[Probed]] = {"": []}  # some without a message, one under each
+        for row in artifact.rows(Probed):
+            if len(some := shown.setdefault(row.message, [])) < (1 if row.message else NUM_PROBED):
+                some.append(row)
+        for row in chain(*shown.values()):
             how = "ended" if row.ending == "whole" else row.ending
             message = row.message or "no system message"
             note = f"{name}, {message}, {how}, {row.response_tokens} tokens"
@@ -176,17 +180,7 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
     return found
 
 
-def _probed(probe: Artifact) -> list[Probed]:
-    """Return some prompts without a message, and the first one under each message."""
-    plain = (row for row in probe.rows(Probed) if not row.message)
-    first: dict[str, Probed] = {}
-    for row in probe.rows(Probed):
-        if row.message:
-            first.setdefault(row.message, row)
-    return [*islice(plain, NUM_PROBED), *first.values()]
-
-
-def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
+def cost_section(**groups: Artifacts) -> ReportSection:
     """Requests, tokens and dollars of each model that answered or was measured."""
     rows, total = [], Counter[str]()
     for kind, group in groups.items():
@@ -234,17 +228,20 @@ def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
     return section("contamination").rows(rows, caption).rows(examples)
 
 
-def sentences(audits: Mapping[str, Artifact]) -> dict[str, str]:
+def sentences(audits: Artifacts) -> dict[str, str]:
     """Return each audit's conclusion by judge."""
     return {name: _audit(each)["sentence"] for name, each in audits.items()}
 
 
-def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
+def audit_section(audits: Artifacts | None) -> ReportSection:
     """Say what a student's gain over its base is, under each judge, with every interval drawn."""
-    found = section("audit")
-    for name, artifact in (audits or {}).items():
-        _add_audit(found, name, _audit(artifact))
-    return found if audits else found.text(prose("no_audit"))
+    made = section("audit")
+    for judge, artifact in (audits or {}).items():
+        found = _audit(artifact)
+        made.text(f"Judge: {judge}. {found['sentence']}")
+        if found["n"]:
+            _add_gains(made, found)
+    return made if audits else made.text(prose("no_audit"))
 
 
 def _audit(artifact: Artifact) -> dict[str, Any]:
@@ -252,10 +249,7 @@ def _audit(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def _add_audit(to: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
-    to.text(f"Judge: {judge}. {found['sentence']}")
-    if not found["n"]:
-        return
+def _add_gains(to: ReportSection, found: Mapping[str, Any]) -> None:
     gains = {
         name: gain and {end: round(100 * gain[end], 1) + 0.0 for end in ("value", "low", "high")}
         for name, gain in found["gains"].items()

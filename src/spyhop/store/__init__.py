@@ -14,4 +14,4 @@ from spyhop.store.inventory import RUNS, Entry, Inventory, forget, point, pointe
 from spyhop.store.keys import canonical, key_of, number_of, row_id
 from spyhop.store.parts import PartWriter, arrow_schema
 from spyhop.store.source import Source
-from spyhop.store.work import Work, claim
+from spyhop.store.work import Work, claim, remove_parts

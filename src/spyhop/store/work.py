@@ -1,4 +1,7 @@
-"""Work in progress: one owner at a time, resumed after a kill, renamed when finished."""
+"""Work in progress: one owner at a time, resumed after a kill, renamed when finished.
+
+Shards of a run share the parts of one piece of work instead, without a lock.
+"""
 
 import json
 import os
@@ -10,8 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from spyhop.runtime import Shard
 from spyhop.schema import ArtifactError
-from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests, folder_name
+from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests, folder_name, load
+from spyhop.store.keys import key_of
 from spyhop.store.verify import sealed
 
 PARTIAL = ".partial"
@@ -24,6 +29,9 @@ class Work:
 
     root: Path
     folder: Path
+    parts: Path
+    """Folder of finished parts, common to all shards."""
+    is_shared: bool = False
 
     @property
     def out(self) -> Path:
@@ -49,16 +57,40 @@ class Work:
             stream.flush()
             os.fsync(stream.fileno())
         place = self.root / folder_name(record.stage, record.key)
+        if self.is_shared and (made := _equal(place, record)):
+            return made
         if place.exists():
             aside = self.folder / "replaced"
             place.rename(aside)
-        self.out.rename(place)
+        try:
+            self.out.rename(place)
+        except OSError:  # another shard was quicker
+            if not self.is_shared or not (made := _equal(place, record)):
+                raise
+            return made
         self.discard()
         return Artifact(place, record)
+
+    def mark(self, shard: Shard, num_calls: int) -> bool:
+        """Note that a shard has done its parts after some calls; return whether all have."""
+        marks = [self.parts / f"{num_calls}.{n + 1}-of-{shard.total}" for n in range(shard.total)]
+        if shard.number:
+            self.parts.mkdir(exist_ok=True)
+            marks[shard.number - 1].touch()
+        return all(mark.exists() for mark in marks)
 
     def discard(self) -> None:
         """Delete what is left of the work, its state included."""
         shutil.rmtree(self.folder)
+        if not self.is_shared:  # else another shard may be reading them
+            shutil.rmtree(self.parts, ignore_errors=True)
+
+
+def _equal(place: Path, record: Record) -> Artifact | None:
+    """Return the artifact at a place if it has the content and the inputs of this record."""
+    made = load(place)
+    is_equal = made is not None and made.record.digest == record.digest
+    return made if is_equal and made and made.record.inputs == record.inputs else None
 
 
 @contextmanager
@@ -68,14 +100,21 @@ def claim(
     key: str,
     input_digests: dict[str, list[str]],
     on_wait: Callable[[str], None],
+    shard: Shard | None = None,
 ) -> Iterator[Work]:
-    """Own the work on one artifact, waiting while another run has it.
+    """Own the work on one artifact, waiting while another run has it; shards share it instead.
 
     State left by a killed run is kept if it was made from inputs of the same content, else deleted.
     `on_wait` is called once, with a message for the user, if another process has the lock.
     """
-    partial = root / PARTIAL
-    work = Work(root, partial / folder_name(stage, key))
+    partial, name = root / PARTIAL, folder_name(stage, key)
+    parts = partial / f"{name}.parts-{key_of(input_digests)[:8]}"
+    if shard is not None:
+        folder = partial / f"{name}.shard-{shard.number}"
+        with _shared(Work(root, folder, parts, is_shared=True)) as work:
+            yield work
+        return
+    work = Work(root, partial / name, parts)
     lock = FileLock(partial / f"{work.folder.name}.lock")
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -98,3 +137,24 @@ def claim(
         yield work
     finally:
         lock.release()
+
+
+@contextmanager
+def _shared(work: Work) -> Iterator[Work]:
+    """Give a shard a folder of its own. Of several that make the artifact, one is kept."""
+    try:
+        shutil.rmtree(work.folder, ignore_errors=True)
+        work.out.mkdir(parents=True)
+        work.state.mkdir()
+    except OSError as error:
+        raise ArtifactError(f"{work.folder}: cannot be written ({error.strerror})") from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work.folder, ignore_errors=True)
+
+
+def remove_parts(root: Path, stage: str, key: str) -> None:
+    """Delete the parts of a finished artifact."""
+    for folder in (root / PARTIAL).glob(f"{folder_name(stage, key)}.parts-*"):
+        shutil.rmtree(folder, ignore_errors=True)

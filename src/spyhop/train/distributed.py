@@ -54,14 +54,18 @@ class Group:
 
 
 @contextmanager
-def joined(runtime: Runtime) -> Iterator[Group]:
-    """Join the group that torchrun started this process for."""
+def joined(runtime: Runtime, store: Any = None) -> Iterator[Group]:  # noqa: ANN401 (torch's type)
+    """Join the group that torchrun started this process for; `store` is where its members meet."""
     local, rank, size = (int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
     device = pick_device(runtime.device)
     if device.type == "cuda":
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if store is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Group(device, rank, size)
     finally:

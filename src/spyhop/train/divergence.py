@@ -13,6 +13,8 @@ Shapes: N tokens of responses, V vocabulary, K tokens that are compared at each 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,13 +94,11 @@ def with_rest(logs_NK: Tensor) -> Tensor:
     return torch.cat([logs_NK, torch.log(-torch.expm1(total_N))], dim=-1)
 
 
+@dataclass(eq=False)
 class OwnResponses(CrossEntropy):
     """Sequences that are made while training runs; numbers of rows count those of the last step."""
 
-    def __init__(self, rows: TokenRows | None = None) -> None:
-        self.sequences: list[TokenSequence] = []
-        if rows is not None:
-            super().__init__(rows)
+    sequences: list[TokenSequence] = field(init=False, default_factory=list)
 
     def lengths(self, rows: RowNumbers) -> RowNumbers:
         """Return the number of tokens of each sequence."""
@@ -113,16 +113,16 @@ class OwnResponses(CrossEntropy):
         return [self.sequences[row]]
 
 
-def num_shared_tokens(tokenizer: Any, folder: Path) -> int:  # noqa: ANN401 (transformers' type)
-    """Return the number of ids, from 0 on, that a tokenizer and a folder's both have.
+def num_shared_tokens(student: Path, folder: Path) -> int:
+    """Return the number of ids, from 0 on, that the tokenizers of two folders both have.
 
     Raises:
         TrainingError: If one of them is another token there.
     """
-    other = load_tokenizer(folder)
-    num = min(len(tokenizer), len(other))
+    both = [load_tokenizer(each) for each in (student, folder)]
+    num = min(map(len, both))
     for token in range(num):
-        ours, theirs = (each.convert_ids_to_tokens(token) for each in (tokenizer, other))
+        ours, theirs = (each.convert_ids_to_tokens(token) for each in both)
         if ours != theirs and None not in (ours, theirs):
             raise _mismatch(str(folder), token, ours, theirs)
     return num
@@ -143,9 +143,9 @@ class FolderTeacher:
     """
 
     def __init__(
-        self, folder: Path, config: TuneConfig, tokenizer: Any, runtime: Runtime, longest: int  # noqa: ANN401
-    ) -> None:  # fmt: skip
-        self.num_tokens = num_shared_tokens(tokenizer, folder)
+        self, folder: Path, student: Path, config: TuneConfig, runtime: Runtime, longest: int
+    ) -> None:
+        self.num_tokens = num_shared_tokens(student, folder)
         plain = config.model_copy(update={"adapter": None, "dropout": 0.0})
         loaded = open_student(folder, plain, pick_device(runtime.device))
         self._rows = OwnResponses()
@@ -179,7 +179,8 @@ class ServedTeacher:
         TrainingError: If ids are other tokens there, or equal requests have unequal replies.
     """
 
-    def __init__(self, model: Model, tokenizer: Any, most_tokens: int) -> None:  # noqa: ANN401
+    def __init__(self, model: Model, student: Path, most_tokens: int) -> None:
+        tokenizer = load_tokenizer(student)
         self._model, self.num_tokens = model, len(tokenizer)
         step = max(1, self.num_tokens // min(PROBED_TOKENS, most_tokens - 1))
         ids = tuple(range(0, self.num_tokens, step))[: most_tokens - 1]
@@ -233,6 +234,7 @@ class ServedTeacher:
         return replies
 
 
+@dataclass(eq=False)
 class Divergence(OwnResponses):
     """Mean divergence of the student from a teacher, over the tokens of the student's responses.
 
@@ -241,37 +243,30 @@ class Divergence(OwnResponses):
     teacher gives to these k; of the sampled form `log_ratio`, log p(student) - log p(teacher).
     """
 
-    def __init__(
-        self,
-        rows: TokenRows,
-        *,
-        config: DivergenceConfig,
-        teacher: FolderTeacher | ServedTeacher,
-        renderer: Renderer,
-        runtime: Runtime,
-        is_half: bool,
-    ) -> None:
-        super().__init__(rows)
-        self._config, self._teacher, self._renderer = config, teacher, renderer
-        self._runtime, self._is_half = runtime, is_half
-        self._decoder: Decoder | None = None
-        self._is_proven = False
+    rows: TokenRows
+    config: DivergenceConfig
+    teacher: FolderTeacher | ServedTeacher
+    renderer: Renderer
+    runtime: Runtime
+    is_half: bool
+    _decoder: Decoder | None = None
+    _is_proven: bool = False
 
     def begin_step(self, rows: RowNumbers, model: Any) -> RowNumbers:  # noqa: ANN401
         """Sample a response to each prompt and have it scored; return the sequences' numbers.
 
         Randomness comes from PyTorch's generator, whose state is in every checkpoint.
         """
-        asked: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = []
-        for row in rows.tolist():
-            (ids, _), split = self._rows.row(row), int(self._rows.splits[row])
-            asked.append((ids[:split], ids[split:]) if split else (ids, ids))
-        responses = self._respond(model, [own.tolist() for own, _ in asked])
+        whole = [self.rows.row(row)[0] for row in rows.tolist()]
+        splits = self.rows.splits[rows].tolist()
+        asked = [ids[: split or None] for ids, split in zip(whole, splits, strict=True)]
+        read = [ids[split:] for ids, split in zip(whole, splits, strict=True)]
+        responses = self._respond(model, [ids.tolist() for ids in asked])
         own, other = (
-            [_sequence(pair[side], said) for pair, said in zip(asked, responses, strict=True)]
-            for side in (0, 1)
+            [_sequence(*each) for each in zip(prompts, responses, strict=True)]
+            for prompts in (asked, read)
         )
-        scores = self._teacher.score(other, self._config.top_k)
+        scores = self.teacher.score(other, self.config.top_k)
         self.sequences = [
             each._replace(extra={"ids": ids, "logs": logs})
             for each, (ids, logs) in zip(own, scores, strict=True)
@@ -279,31 +274,33 @@ class Divergence(OwnResponses):
         return np.arange(len(own))
 
     def _respond(self, model: Any, prompts: list[list[int]]) -> list[list[int]]:  # noqa: ANN401
-        """Return sampled ids with their end token, or cut at the longest response."""
+        """Return sampled ids with their end token, or cut at the longest response.
+
+        An id that the teacher lacks, of padded embeddings, counts as the end.
+        """
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        end = self._renderer.end_id
+        end = self.renderer.end_id
         if self._decoder is None:
             kind = RecurrentForward if getattr(causal, "_is_stateful", False) else Forward
-            self._decoder = Decoder(kind(causal, end), {end}, self._renderer.decode)
+            self._decoder = Decoder(kind(causal, end), {end}, self.renderer.decode)
         seed = int(torch.randint(2**62, ()))
-        most = self._config.max_new_tokens
+        most = self.config.max_new_tokens
         lengths = np.array([len(prompt) + most for prompt in prompts])
         found: list[list[int]] = [[] for _ in prompts]
         was_training = causal.training
         causal.eval()
         for some in split_microbatches(
-            np.arange(len(prompts)), lengths, self._runtime.inference_tokens
+            np.arange(len(prompts)), lengths, self.runtime.inference_tokens
         ):
             randoms = [np.random.default_rng([seed, row]) for row in some.tolist()]
-            with torch.autocast(causal.device.type, torch.bfloat16, enabled=self._is_half):
+            with torch.autocast(causal.device.type, torch.bfloat16, enabled=self.is_half):
                 said = self._decoder.decode(
                     [prompts[row] for row in some], randoms,
                     Sampling(max_new_tokens=most, temperature=1.0),
                 )  # fmt: skip
             for row, (ids, is_cut) in zip(some.tolist(), said, strict=True):
-                whole = ids if is_cut else [*ids, end]
-                beyond = [n for n, token in enumerate(whole) if token >= self._teacher.num_tokens]
-                found[row] = whole[: max(1, beyond[0])] if beyond else whole
+                known = list(takewhile(lambda token: token < self.teacher.num_tokens, ids))
+                found[row] = known if is_cut and len(known) == len(ids) else [*known, end]
         causal.train(was_training)
         return found
 
@@ -319,7 +316,7 @@ class Divergence(OwnResponses):
         Raises:
             TrainingError: If the loss is the same with the teacher's values in another order.
         """
-        logs_NV = head.log_softmax(model, microbatch, self._teacher.num_tokens)
+        logs_NV = head.log_softmax(model, microbatch, self.teacher.num_tokens)
         theirs_NK = microbatch.extra_N["logs"].to(logs_NV.dtype)
         ours_NK = logs_NV.gather(1, microbatch.extra_N["ids"])
         losses_N = self._losses(ours_NK, theirs_NK)
@@ -331,15 +328,15 @@ class Divergence(OwnResponses):
                 )
             self._is_proven = True
         metric_N, name = theirs_NK.exp().sum(-1), "teacher_mass"
-        if self._config.top_k is None:
+        if self.config.top_k is None:
             metric_N, name = (ours_NK.detach() - theirs_NK)[:, 0], "log_ratio"
         return scale * losses_N.sum(), {name: scale * metric_N.sum()}
 
     def _losses(self, ours_NK: Tensor, theirs_NK: Tensor) -> Tensor:
-        kind = self._config.divergence
-        if self._config.top_k is None:
+        kind = self.config.divergence
+        if self.config.top_k is None:
             return sampled_losses(kind, ours_NK[:, 0], theirs_NK[:, 0])
-        if ours_NK.shape[1] < self._teacher.num_tokens:
+        if ours_NK.shape[1] < self.teacher.num_tokens:
             ours_NK, theirs_NK = with_rest(ours_NK), with_rest(theirs_NK)
         return token_losses(kind, ours_NK, theirs_NK).sum(-1)
 

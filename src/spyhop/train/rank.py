@@ -1,4 +1,9 @@
-"""One training in several processes: torchrun starts this module in each with a job's file."""
+"""One training in several processes.
+
+Either a run starts them, with torchrun and this module; or torchrun (or any launcher that sets its
+variables) has started the same command several times: then the first process runs the recipe, and
+the others take part in its trainings.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,15 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spyhop.lazy import dist
 from spyhop.processes import exit_with_parent
 from spyhop.schema import InputError, ModelError, RecipeError, SpyhopError, TrainingError
 from spyhop.stage import Progress
@@ -25,6 +33,7 @@ MARK = "spyhop-news "
 """Opens a line of a rank's output that is meant for the process that started it."""
 LOG = "processes.log"
 """All else that the processes of a training said, beside its job."""
+END_S, POLL_S = 5.0, 0.2
 ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
 """Errors that another process may report by name; any other is the system's."""
 _REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*|.*Signal \d+ .*)")
@@ -40,12 +49,7 @@ def train_together(job: TrainingJob, report: Report) -> TrainingResult:
     Raises:
         TrainingError: If a process fails without having reported an error.
     """
-    if job.config.optimizer.muon_learning_rate is not None:
-        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
-    path, log = job.state / "job.pickle", job.state / LOG
-    maps = [job.rows.ids.filename, job.rows.is_supervised.filename]  # type: ignore[attr-defined]
-    bare = replace(job.rows, ids=np.empty(0, np.int32), is_supervised=np.empty(0, np.bool_))
-    path.write_bytes(pickle.dumps((replace(job, rows=bare), *map(str, maps))))
+    path, log = _write(job), job.state / LOG
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={job.runtime.gpus}"]
     process = subprocess.Popen(
         [sys.executable, *torchrun, "--standalone", "-m", "spyhop.train.rank", str(path)],
@@ -90,12 +94,7 @@ def main(path: str) -> None:
     abort on freeing them without an interpreter.
     """
     exit_with_parent()
-    job, ids, is_supervised = pickle.loads(Path(path).read_bytes())
-    rows = replace(
-        job.rows,
-        ids=np.memmap(ids, dtype=np.int32, mode="r"),
-        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
-    )
+    job = _read(path)
     with joined(job.runtime) as group:
         is_first = group.rank == 0
 
@@ -104,7 +103,7 @@ def main(path: str) -> None:
                 _tell({"progress": asdict(progress)})
 
         try:
-            outcome = train(replace(job, rows=rows), group, report)
+            outcome = train(job, group, report)
         except (SpyhopError, OSError) as error:
             number = getattr(error, "errno", None)
             text = str(error) if number is None else os.strerror(number)
@@ -113,6 +112,80 @@ def main(path: str) -> None:
         if is_first:
             _tell({"outcome": asdict(outcome)})
     os._exit(0)
+
+
+def num_peers() -> int:
+    """Return how many processes of this command a launcher has started; 1 without a launcher."""
+    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else 1
+
+
+def is_helper() -> bool:
+    """Return whether this process only takes part in the trainings of the first one."""
+    return num_peers() > 1 and os.environ["RANK"] != "0"
+
+
+def train_with_peers(job: TrainingJob, report: Report) -> TrainingResult:
+    """Train in the first process, together with those that `help_train`."""
+    path, number = _write(job), _store().add("trainings", 1)
+    _store().set(f"training-{number}", str(path))
+    with joined(job.runtime, dist.PrefixStore(f"group-{number}", _store())) as group:
+        return train(job, group, report)
+
+
+def help_train() -> None:
+    """Take part in every training of the first process, until it ends."""
+    number = 0
+    while path := _next_job(number := number + 1):
+        job = _read(path)
+        with joined(job.runtime, dist.PrefixStore(f"group-{number}", _store())) as group:
+            try:
+                train(job, group, lambda progress: None)
+            except (SpyhopError, OSError) as error:
+                print(f"spyhop: process {group.rank}: {error}", file=sys.stderr)  # noqa: T201
+                time.sleep(END_S)  # an error of all is reported by the first process
+                os._exit(1)  # the others wait for a word that will not come
+
+
+def dismiss_helpers() -> None:
+    """Let the other processes end, as the first one does."""
+    if num_peers() > 1:
+        _store().set(f"training-{_store().add('trainings', 1)}", "")
+
+
+@cache
+def _store() -> Any:  # noqa: ANN401 (torch's store)
+    """Return the table of values that all processes see; torchrun keeps it, or the first one."""
+    return next(dist.rendezvous("env://"))[0]
+
+
+def _next_job(number: int) -> str:
+    """Wait for a training of the first process; empty when there will be no more."""
+    try:
+        while not _store().check([f"training-{number}"]):
+            time.sleep(POLL_S)
+        return str(_store().get(f"training-{number}").decode())
+    except (RuntimeError, OSError):  # the first process has ended
+        return ""
+
+
+def _write(job: TrainingJob) -> Path:
+    """Write what the other processes need to know; they read the rows from their files."""
+    path = job.state / "job.pickle"
+    maps = [job.rows.ids.filename, job.rows.is_supervised.filename]  # type: ignore[attr-defined]
+    bare = replace(job.rows, ids=np.empty(0, np.int32), is_supervised=np.empty(0, np.bool_))
+    path.write_bytes(pickle.dumps((replace(job, rows=bare), *map(str, maps))))
+    return path
+
+
+def _read(path: str | Path) -> TrainingJob:
+    job, ids, is_supervised = pickle.loads(Path(path).read_bytes())
+    rows = replace(
+        job.rows,
+        ids=np.memmap(ids, dtype=np.int32, mode="r"),
+        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
+    )
+    found: TrainingJob = replace(job, rows=rows)
+    return found
 
 
 def _tell(news: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def release(
         earlier={name: (each.record.config, each.record.counts) for name, each in before.items()},
         outcomes={f"{of}{name}": n for of in CHECKED for name, n in _sums(checks, of).items()},
         probe=probe.record.counts if probe else {},
-        scores=_totals(scores) if scores else [],
+        scores=totals(scores) if scores else [],
     )
     text = card(config.card, origin)
     if dtype != "saved":
@@ -197,7 +197,7 @@ def _sums(counts: Sequence[Mapping[str, int]], prefix: str) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _totals(scores: Artifact) -> list[tuple[str, int, int]]:
+def totals(scores: Artifact) -> list[tuple[str, int, int]]:
     """Return suite, right answers and items."""
     rows = [(row.suite, row.correct) for row in scores.rows(Score)]
     right = Counter(suite for suite, is_right in rows if is_right)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spyhop.cluster import Cluster
 from spyhop.processes import ProcessDied, WorkerProcess
 from spyhop.schema import TrainingError
 from spyhop.stage import Context, Progress
@@ -114,7 +115,8 @@ def tokenise(ctx: Context, answers: Sequence[Artifact], encoding: Encoding) -> T
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
     try:
-        for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes):
+        on = ctx.runtime.on if total > FEW_ROWS else ""
+        for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes, on):
             progress.add(tokens)
             refusal = refusal or tokens.refusal
             ctx.report(Progress("tokenising", sum(progress.rows), total, "rows"))
@@ -249,9 +251,13 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
 
 
 def in_order(
-    chunks: Iterator[RowChunk], encoding: Encoding, num_processes: int
+    chunks: Iterator[RowChunk], encoding: Encoding, num_processes: int, on: str = ""
 ) -> Iterator[EncodedChunk]:
-    """Yield what becomes of each chunk, in order."""
+    """Yield what becomes of each chunk, in order; `on` is the address of a Ray cluster."""
+    if on:
+        with Cluster(on, encode_chunk) as cluster:
+            yield from cluster.in_order(encoding, map(_alone, chunks))
+        return
     if num_processes == 1:
         yield from (encode_chunk(encoding, chunk) for chunk in chunks)
         return
@@ -262,9 +268,7 @@ def in_order(
         busy: deque[WorkerProcess] = deque()
         for chunk, worker in zip(chunks, cycle(workers), strict=False):
             done = _receive(busy.popleft()) if len(busy) == num_processes else None
-            # A copy: pickling a slice would include its whole table.
-            rows = chunk.rows.take(pa.array(range(chunk.rows.num_rows)))
-            worker.send(replace(chunk, rows=rows))
+            worker.send(_alone(chunk))
             busy.append(worker)
             if done is not None:
                 yield done
@@ -272,6 +276,11 @@ def in_order(
     finally:
         for worker in workers:
             worker.kill()
+
+
+def _alone(chunk: RowChunk) -> RowChunk:
+    """Return a copy: pickling a slice would include its whole table."""
+    return replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows))))
 
 
 def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:

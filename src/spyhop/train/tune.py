@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,9 @@ def tune(
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
     a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
     """
-    ranks = ctx.runtime.gpus
+    ranks = rank.num_peers() if rank.num_peers() > 1 else ctx.runtime.gpus
+    if ranks > 1 and config.optimizer.muon_learning_rate is not None:
+        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
@@ -141,7 +144,7 @@ def tune(
     )  # fmt: skip
     precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
     resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
-    objective = _objective(ctx, resolved, rows, reference, teacher or base, renderer)
+    objective = _objective(ctx, resolved, rows, renderer, base.path, reference, teacher or base)
     job = TrainingJob(
         config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
         state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
@@ -149,6 +152,8 @@ def tune(
     )  # fmt: skip
     if ranks == 1:
         outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
+    elif rank.num_peers() > 1:
+        outcome = rank.train_with_peers(job, ctx.report)
     else:
         outcome = rank.train_together(job, ctx.report)
     for text in outcome.notices:
@@ -172,18 +177,24 @@ def _objective(
     ctx: Context,
     config: TuneConfig,
     rows: TokenRows,
+    renderer: Renderer,
+    base: Path,
     reference: Artifact | None,
     teacher: Artifact | Model,
-    renderer: Renderer,
 ) -> Callable[[TokenRows], Objective]:
     how, longest = config.objective, int(rows.lengths.max())
     if isinstance(how, DivergenceConfig):
         longest += how.max_new_tokens
         scorer = (
-            FolderTeacher(teacher.path, config, renderer.tokenizer, ctx.runtime, longest)
+            FolderTeacher(teacher.path, base, config, ctx.runtime, longest)
             if isinstance(teacher, Artifact)
-            else ServedTeacher(teacher, renderer.tokenizer, longest)
+            else ServedTeacher(teacher, base, longest)
         )
+        if (most := int(rows.ids.max())) >= scorer.num_tokens:
+            raise TrainingError(
+                f"the teacher's tokenizer has {scorer.num_tokens} tokens, and the prompts have "
+                f"token {most}: use a format that both know, or another teacher"
+            )
         return partial(
             Divergence, config=how, teacher=scorer, renderer=renderer, runtime=ctx.runtime,
             is_half=config.precision == "bfloat16",

@@ -58,7 +58,6 @@ def export_scores(
 
 
 def _inspect(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) -> list[Path]:
-    """Write one archive per task."""
     written = []
     for task, rows in tasks.items():
         samples = [_sample(model, fields, row) for fields, row in rows]

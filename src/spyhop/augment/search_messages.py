@@ -1,0 +1,164 @@
+"""Search for the system message that gets most verified answers from a teacher, family by family.
+
+All messages are asked about the same queries, in batches. After each batch a message is dropped
+once it is worse than the best one by a paired t-test; a family with one message left is asked no
+more.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
+from spyhop.collect import MessageRate, SystemMessage
+from spyhop.models import Model, Request, Sampling
+from spyhop.models.script import Failures
+from spyhop.schema import Config, InputError, Query, prompt_turns
+from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.statistics import paired_seed_difference
+from spyhop.store import Artifact, number_of
+from spyhop.text.gold import is_right
+
+LOOKS = 5
+"""Batches, after each of which messages are dropped."""
+LEVEL = 0.05
+"""Of all tests of a family together (Bonferroni)."""
+Replies = npt.NDArray[np.float64]
+"""Of one message: verified (0 or 1) and written tokens of each query, (queries, 2); failed calls
+are nan."""
+
+
+class MessageSearch(Config):
+    """Queries to ask, and what is compared."""
+
+    num_queries: int = Field(gt=0)
+    """Most queries that are asked under every message, evenly over the families. They need gold
+    answers, and are not trained on."""
+    family: Literal["task", "collection"] = "task"
+    """Queries that share a message."""
+    per: Literal["token", "query"] = "token"
+    """Whether messages are compared by verified answers per token that the teacher writes, or per
+    query."""
+
+
+class SearchMessagesConfig(MessageSearch):
+    """A search with its messages."""
+
+    messages: tuple[SystemMessage, ...] = Field(min_length=2)
+    sampling: Sampling = Sampling()
+    seed: int = 0
+
+
+def plan_search(config: SearchMessagesConfig, queries: Estimate, teacher: Estimate) -> Estimate:
+    """Every query under every message: an upper bound, since messages are dropped."""
+    requests = min(config.num_queries, queries.rows) * len(config.messages)
+    calls = Calls(
+        requests=requests, prompt_tokens=round(requests * (queries.row_tokens or PROMPT_TOKENS)),
+        response_tokens=requests * min(RESPONSE_TOKENS, config.sampling.max_new_tokens),
+        most_response_tokens=requests * config.sampling.max_new_tokens,
+    )  # fmt: skip
+    return Estimate(rows=len(config.messages), calls={"teacher": calls})
+
+
+@stage(version=1, writes=MessageRate, plan=plan_search)
+def search_messages(
+    ctx: Context, config: SearchMessagesConfig, *, queries: Artifact, teacher: Model
+) -> Iterator[MessageRate]:
+    """Yield one row per family and message: its verified answers, and whether it is still best.
+
+    Several messages of a family are `is_best` if the queries do not resolve which one is. Messages
+    for multiple choice alone are not searched.
+
+    Raises:
+        InputError: If no query has a gold answer.
+    """
+    drawn = _drawn(config, queries)
+    messages = [each for each in config.messages if not each.is_multiple_choice_only]
+    found = {name: {each.id: np.empty((0, 2)) for each in messages} for name in drawn}
+    best = {name: [each.id for each in messages] for name in drawn}
+    failures = Failures(teacher.label, ctx.runtime.max_error_frac)
+    for look in range(LOOKS):
+        asked = [
+            (name, message, query)
+            for name, rows in drawn.items() if len(best[name]) > 1
+            for message in messages if message.id in best[name]
+            for query in rows[look::LOOKS]
+        ]  # fmt: skip
+        requests = (
+            Request(id=str(place), messages=prompt_turns(query.query, message.text))
+            for place, (_, message, query) in enumerate(asked)
+        )
+        batch = defaultdict[tuple[str, str], list[tuple[float, float]]](list)
+        replies = teacher.generate(requests, config.sampling, total=len(asked))
+        for (name, message, query), reply in zip(asked, replies, strict=True):
+            failures.see(reply.error)
+            right = reply.ending == "whole" and is_right(reply.text, query.query, query.target)
+            missing = reply.error is not None
+            figures = (np.nan, np.nan) if missing else (float(bool(right)), reply.response_tokens)
+            batch[name, message.id].append(figures)
+        for (name, system_id), figures in batch.items():
+            found[name][system_id] = np.concatenate([found[name][system_id], figures])
+        for name in dict.fromkeys(name for name, _ in batch):
+            left = {system_id: found[name][system_id] for system_id in best[name]}
+            best[name] = still_best(left, config.per, LEVEL / (LOOKS * max(1, len(messages) - 1)))
+    failures.check()
+    for name, by_message in found.items():
+        ids = [query.id for query in drawn[name]]
+        for system_id, replies_Q2 in by_message.items():
+            right, tokens = np.nansum(replies_Q2, axis=0).tolist()
+            yield MessageRate(
+                id=f"{name}/{system_id}", family=name, system_id=system_id, num_right=int(right),
+                num_asked=int((~np.isnan(replies_Q2[:, 0])).sum()), tokens=int(tokens),
+                is_best=system_id in best[name], query_ids=ids,
+            )  # fmt: skip
+
+
+def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[str]:
+    """Return the messages that are not worse than the best one by a paired t-test at that level.
+
+    With `per` token, a query's value is what it has above the best message's rate: its verified
+    answer minus rate times tokens (the linear part of a ratio's difference).
+    """
+    known = {name: each[~np.isnan(each[:, 0])] for name, each in replies.items()}
+    rates = {
+        name: float(each[:, 0].sum()) / max(1.0, each[:, 1].sum() if per == "token" else len(each))
+        for name, each in known.items()
+    }
+    first = max(rates, key=lambda name: rates[name])
+    price = rates[first] if per == "token" else 0.0
+    values = {name: each[:, 0] - price * each[:, 1] for name, each in replies.items()}
+    return [
+        name for name, own in values.items()
+        if name == first or not _is_worse(values[first], own, level)
+    ]  # fmt: skip
+
+
+def _is_worse(first: Replies, second: Replies, level: float) -> bool:
+    known = ~np.isnan(first) & ~np.isnan(second)
+    if known.sum() < 2:
+        return False
+    test = paired_seed_difference(first[known].tolist(), second[known].tolist())
+    return test.difference.value < 0 and test.p_value < level
+
+
+def _drawn(config: SearchMessagesConfig, queries: Artifact) -> dict[str, Sequence[Query]]:
+    """Return the queries of each family with a gold answer, by hash, as evenly as can be."""
+    levels = defaultdict[str, list[tuple[int, str]]](list)
+    for batch in queries.batches(["id", config.family, "target"]):
+        columns = (batch[name].to_pylist() for name in ("id", config.family, "target"))
+        for row_id, family, target in zip(*columns, strict=True):
+            if target:
+                levels[family].append((number_of(f"{config.seed}/{row_id}"), row_id))
+    if not levels:
+        raise InputError(f"{queries.name}: no query has a gold answer to verify answers by")
+    most = max(1, config.num_queries // len(levels))
+    ids = {row_id for some in levels.values() for _, row_id in sorted(some)[:most]}
+    found = defaultdict[str, list[Query]](list)
+    for row in queries.rows(Query):
+        if row.id in ids:
+            found[getattr(row, config.family)].append(row)
+    return dict(sorted(found.items()))

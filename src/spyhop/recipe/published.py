@@ -1,0 +1,125 @@
+"""A finished run as others can repeat it, without the folders of this machine.
+
+A published folder has `spyhop/run.json` (the record), `spyhop/recipe.toml` (the settings), and the
+settings files that the recipe names, such as those of teachers.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from spyhop.recipe.events import RUN
+from spyhop.schema import InputError
+from spyhop.settings import read_toml, to_toml
+from spyhop.store import Artifact
+from spyhop.store.artifact import Record, load
+from spyhop.train.release import totals
+
+FOLDER, RECIPE = "spyhop", "recipe.toml"
+MEASURE = "evaluate.measure"
+_PLACE = re.compile(r"(^|\()/.*/")
+
+
+class PublishedRun(BaseModel):
+    """All steps of a finished run, in the order of the recipe."""
+
+    model_config = ConfigDict(frozen=True)
+
+    spyhop: str
+    recipe: str
+    name: str
+    steps: dict[str, Record]
+    """Inputs from outside are called by the names of their files."""
+    scores: dict[str, dict[str, tuple[int, int]]]
+    """Right answers and items by step and benchmark."""
+
+
+def publish(folder: Path) -> tuple[PublishedRun, dict[str, str]]:
+    """Return the record of a run's folder, and its settings files by their path in `FOLDER`.
+
+    Raises:
+        InputError: If the run is not finished, or its settings are not known.
+    """
+    try:
+        about = json.loads((folder / RUN).read_text())
+        tables, names = about["settings"], [step["name"] for step in about["steps"]]
+        is_done = about["state"] == "done"
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder}: no folder of a run (runs/<name> of an output folder)"
+        ) from None
+    made = {name: load(folder / name) for name in names}
+    missing = [name for name, artifact in made.items() if artifact is None]
+    if not is_done or missing or tables is None:
+        reason = f"not finished: {', '.join(missing)}" if missing else "not finished"
+        reason = reason if tables or missing else "made by a script, so its settings are not known"
+        raise InputError(f"{folder}: this run is {reason}")
+    run = PublishedRun(
+        spyhop=about["spyhop"], recipe=tables["recipe"], name=about["recipe"],
+        steps={name: _portable_record(artifact) for name, artifact in made.items() if artifact},
+        scores={
+            name: {suite: (right, num) for suite, right, num in totals(artifact)}
+            for name, artifact in made.items() if artifact and artifact.record.stage == MEASURE
+        },
+    )  # fmt: skip
+    own = Path(about["settings_folder"])
+    return run, _settings(PurePosixPath(RECIPE), tables, own, {RECIPE: Path(), RUN: Path()})
+
+
+def _portable_record(artifact: Artifact) -> Record:
+    inputs = {
+        key: [each.model_copy(update={"name": _PLACE.sub(r"\1", each.name)}) for each in some]
+        for key, some in artifact.record.inputs.items()
+    }
+    return artifact.record.model_copy(update={"inputs": inputs, "files": {}})
+
+
+def _settings(
+    place: PurePosixPath, tables: Mapping[str, Any], folder: Path, places: dict[str, Path]
+) -> dict[str, str]:
+    """Return the text of a settings file by its place, and those of the files that it names."""
+    files = {str(place): to_toml(_portable(tables, folder, places))}
+    for name, path in places.items():
+        inner = place.parent / name
+        if path.suffix == ".toml":
+            files |= _settings(inner, read_toml(path), path.parent, {})
+        elif path.suffix in (".yaml", ".yml"):
+            files[str(inner)] = path.read_text(encoding="utf-8")
+    return files
+
+
+def _portable(value: Any, folder: Path, places: dict[str, Path]) -> Any:  # noqa: ANN401 (TOML)
+    """Return settings whose paths lead to `places` beside them."""
+    if isinstance(value, Mapping):
+        stated = {name: each for name, each in value.items() if each is not None}
+        return {name: _portable(each, folder, places) for name, each in stated.items()}
+    if isinstance(value, list):
+        return [_portable(each, folder, places) for each in value]
+    if not isinstance(value, str) or (given := Path(value)).name in ("", "..", "~"):
+        return value
+    try:
+        path = folder / given.expanduser()
+        if not path.exists():
+            return value
+    except (OSError, RuntimeError, ValueError):  # a text that cannot name a file
+        return value
+    is_beside = not given.is_absolute() and not {"..", "~"} & {*given.parts}
+    name = value if is_beside else given.name
+    while places.setdefault(name, path) != path:
+        name = f"other-{name}"
+    return name
+
+
+def read_published(card: Path) -> tuple[PublishedRun, Path]:
+    """Return the record beside a model's or data set's card, and the recipe file beside it."""
+    folder = card if card.is_dir() else card.parent
+    place = folder / FOLDER / RUN
+    try:
+        return PublishedRun.model_validate_json(place.read_bytes()), place.with_name(RECIPE)
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no record of a run"
+        raise InputError(f"{place}: cannot be read ({reason}); `spyhop push` writes it") from None

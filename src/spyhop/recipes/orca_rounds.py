@@ -1,0 +1,116 @@
+"""Orca's rounds: find where the student fails, teach more such queries, promote or stop.
+
+Rounds are unrolled. Once a student is not promoted, later rounds have the inputs of that round, so
+their keys are equal and nothing runs again: the loop stops.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from spyhop.augment import AnswerConfig, answer
+from spyhop.collect import Stratum
+from spyhop.curate import DrawFailingConfig, draw_failing, join_rows
+from spyhop.models import Local, Sampling
+from spyhop.recipe.graph import Chosen, Made, Recipe, RecipeStep, Ref, Use
+from spyhop.recipe.promote import PromoteConfig, promote
+from spyhop.schema import Config, NoConfig
+
+RANDOM = "-random"
+"""End of a control's name: it gets as many more queries, drawn at random."""
+
+
+class RoundsConfig(Config):
+    """Rounds after the first training: more queries where the student fails."""
+
+    num: int = Field(1, ge=1)
+    """Most rounds; the first student that is not promoted ends them."""
+    add_queries: int = Field(gt=0)
+    """Queries that a round adds; `num_queries` is where they start."""
+    dev_queries: int = Field(400, gt=0)
+    """Queries on which errors are measured; no student is trained on them. They need gold
+    answers."""
+    strata: tuple[Stratum, ...] = ()
+    """Classes within each task in which errors are measured, such as lengths of the query, or
+    topics for operations. Default: the tasks alone."""
+
+    def names(self) -> list[str]:
+        """Return the students' names: each round's, followed by its control's."""
+        return [f"round-{n}{end}" for n in range(1, self.num + 1) for end in ("", RANDOM)]
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Builds the rounds; afterwards it holds their steps by the student's name."""
+
+    r: Recipe
+    config: RoundsConfig
+    seed: int
+    sampling: Sampling
+    """Of the student's answers to the development queries."""
+    pool: Made
+    """Prompts to draw from."""
+    dev: RecipeStep
+    teach: Callable[[Recipe, Made], RecipeStep]
+    """Adds the teacher's answers to prompts."""
+    train: Callable[[str, Made], list[RecipeStep]]
+    """Adds a student of the teacher's answers; the last of its phases is the student."""
+    measure: Callable[[str, RecipeStep], RecipeStep]
+    """Adds a student's scores."""
+    students: dict[str, list[RecipeStep]] = field(default_factory=dict)
+    scores: dict[str, RecipeStep] = field(default_factory=dict)
+    answers: dict[str, Ref] = field(default_factory=dict)
+    """The teacher's answers to the queries that a round adds."""
+    draws: dict[str, Ref] = field(default_factory=dict)
+    promotions: dict[str, Ref] = field(default_factory=dict)
+
+    def add(self, start: Made, answers: Made, model: Made, scores: Made) -> dict[str, Made]:
+        """Add the rounds; return `model`, `scores` and `answers` of the best student.
+
+        Args:
+            start: Prompts of the first student.
+            answers: The teacher's answers to them.
+            model: The first student.
+            scores: Its scores.
+        """
+        prompts: dict[str, Made] = dict.fromkeys(("", RANDOM), start)
+        taught: dict[str, Made] = dict.fromkeys(("", RANDOM), answers)
+        best: dict[str, Made] = {"model": model, "scores": scores}
+        for n in range(1, self.config.num + 1):
+            joined: dict[str, tuple[RecipeStep, RecipeStep]] = {}
+            asked = self.r.add(
+                f"round-{n}.dev", answer, AnswerConfig(sampling=self.sampling),
+                prompts=self.dev, teacher=Use(Local(name="student"), best["model"]),
+            )  # fmt: skip
+            for end, errors in (("", {"answers": asked}), (RANDOM, {})):
+                name = f"round-{n}{end}"
+                part = self.r.within(f"{name}.")
+                how = DrawFailingConfig(
+                    num_rows=self.config.add_queries, strata=self.config.strata, seed=self.seed
+                )
+                known = {"dev": self.dev, "taken": prompts[end]}
+                drawn = part.add(
+                    "drawn", draw_failing, how, prompts=self.pool, known=known, **errors
+                )
+                self.answers[name] = self.teach(part, drawn)
+                rows = {"old": taught[end], "new": self.answers[name]}
+                joined[end] = (
+                    part.add("prompts", join_rows, NoConfig(),
+                             rows={"old": prompts[end], "new": drawn}),
+                    part.add("rows", join_rows, NoConfig(), rows=rows),
+                )  # fmt: skip
+                self.draws[name] = drawn
+                self.students[name] = self.train(name, joined[end][1])
+                self.scores[name] = self.measure(name, self.students[name][-1])
+            after = {"model": self.students[f"round-{n}"][-1], "scores": self.scores[f"round-{n}"]}
+            by = self.r.add(
+                f"promoted-{n}", promote, PromoteConfig(),
+                before=best["scores"], after=after["scores"],
+            )  # fmt: skip
+            self.promotions[f"round-{n}"] = by
+            best = {name: Chosen(by, best[name], each) for name, each in after.items()}
+            for end, (new_prompts, new_rows) in joined.items():
+                prompts[end] = Chosen(by, prompts[end], new_prompts)
+                taught[end] = Chosen(by, taught[end], new_rows)
+        return {**best, "answers": taught[""]}
