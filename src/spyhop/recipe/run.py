@@ -99,7 +99,7 @@ def _make_here(
         if hit and step.name not in reopen:
             _end(resolved, log, step, hit, is_hit=True)
             if is_first:
-                remove_parts(resolved.root, step.stage.name, hit.key)
+                remove_parts(resolved.root, hit.name)
             continue
         if not has_parts(step) and not is_first:
             left.append(f"{step.name} (by shard 1)")
