@@ -52,7 +52,7 @@ def run(
     recipe = resolved.recipe
     check_steps(recipe, runtime)
     check_extras(resolved)
-    part = "" if shard is None or shard.number <= 1 else f"shard-{shard.number}"
+    part = "" if shard is None or shard.number <= 1 else f".shard-{shard.number}"
     if not part:
         check_models(resolved)
     planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
