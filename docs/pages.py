@@ -23,6 +23,7 @@ from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
 from spyhop.settings import describe
 from spyhop.train import cost
+from spyhop.world import SolverConfig
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "spyhop"
@@ -231,7 +232,11 @@ def _settings() -> dict[str, str]:
         "A model and where it is served ([teachers](../../teachers.md)).\n",
     ]
     text += [*_tables(served), "## A folder of weights\n", "`folder` names it. Further settings:\n"]
-    pages["reference/settings/teacher.md"] = "\n".join([*text, *_tables(list(describe(Local)))])
+    text += [*_tables(list(describe(Local))), "## The built-in world's teacher\n"]
+    text += ["`solver = {}` names it; it needs no key. Settings of `[solver]`:\n"]
+    pages["reference/settings/teacher.md"] = "\n".join(
+        [*text, *_tables(list(describe(SolverConfig)))]
+    )
     return pages
 
 

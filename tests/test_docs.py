@@ -75,18 +75,7 @@ def _settings() -> dict[str, set[tuple[str, ...]]]:
             path = [*path[: depth + len(outer)], line.split()[0]]
             for place, part in enumerate(path):
                 found.setdefault(part, set()).add(tuple(path[place:]))
-    for name in (
-        "recipe",
-        "name",
-        "dtype",
-        "runtime",
-        "model",
-        "revision",
-        "omit",
-        "extra",
-        "folder",
-        "style",
-    ):
+    for name in OUTSIDE:
         found.setdefault(name, set()).add((name,))
     return found
 
@@ -101,6 +90,11 @@ def _is_setting(parts: tuple[str, ...]) -> bool:
     )
 
 
+OUTSIDE = (
+    "recipe", "name", "dtype", "runtime", "model", "revision", "omit", "extra", "folder", "style",
+    "solver",
+)  # fmt: skip
+"""Keys of files that no config has: of recipes, teachers and benchmarks."""
 OWN = (
     "extra", "shares", "data", "messages", "models", "students", "columns", "forms",
     "finish_reasons", "system_messages", "judges", "steps",
@@ -180,3 +174,10 @@ def test_every_page_is_in_the_navigation():
     pages = [path.relative_to(DOCS).as_posix() for path in PAGES[1:]]
     assert [page for page in pages if f": {page}" not in site] == []
     assert yaml.safe_load(site)["strict"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=_name)
+def test_files_of_the_code_are_there(page: Path):
+    names = re.findall(r"`([a-z_/]+/[a-z_]+\.py)`", page.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "src/spyhop")
+    assert [name for name in names if not any((at / name).is_file() for at in places)] == []

@@ -53,7 +53,7 @@ def test_the_commands_on_segments_run(tmp_path: Path):
     script = "\n".join([f'spyhop() {{ "{sys.executable}" -m spyhop "$@"; }}', *blocks])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        cwd=tmp_path, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for said in ("[email]", "done distinct                 1 rows", "1 dropped"):

@@ -368,6 +368,15 @@ def test_clusters_widen_the_interval_as_they_should():
     assert found.high - found.low > 1.5 * (alone.high - alone.low)
 
 
+def test_an_interval_of_scores_ends_at_0_and_1():
+    wide = cluster_interval([0.0, 1.0, 0.0], ["a", "b", "c"])
+    assert wide.low < 0 and wide.high > 1
+    found = wide.of_scores()
+    assert (found.low, found.value, found.high) == (0.0, wide.value, 1.0)
+    inside = cluster_interval([0.4, 0.5, 0.6] * 9, [str(n) for n in range(27)])
+    assert inside.of_scores() == inside
+
+
 def test_values_that_are_no_numbers_and_single_clusters_are_refused():
     with pytest.raises(ValueError, match="not a finite number"):
         cluster_interval([0.0, float("nan")], ["a", "b"])

@@ -42,16 +42,11 @@ class Actor:
 
 
 class Cluster:
-    """Actors on a Ray cluster, each of which calls `work(shared, item)`.
+    """Actors on a Ray cluster, each of which calls `work(shared, item)` with a copy of `work`.
 
     `ray://host:port` goes through a Ray client server, `ray:host:port` straight to a cluster that
-    this machine is part of. Files must have the same paths on every node.
-
-    Args:
-        address: Of the cluster.
-        work: A function or an object that pickles; each actor has its own copy.
-        cpus: Processors of each actor.
-        gpus: GPUs of each actor, where the cluster has any.
+    this machine is part of. Files must have the same paths on every node. An actor takes `cpus`,
+    and `gpus` where the cluster has any.
     """
 
     def __init__(
@@ -73,12 +68,6 @@ class Cluster:
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, int | None]] = {}
         """By the reference to a result: the actor, and its item's number; None while it starts."""
-
-    def __enter__(self) -> "Cluster":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the actors; leave the cluster, if this object joined it."""

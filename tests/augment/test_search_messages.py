@@ -8,7 +8,7 @@ import pytest
 from spyhop import world
 from spyhop.augment import SearchMessagesConfig, search_messages
 from spyhop.augment.search_messages import still_best
-from spyhop.collect import MessageRate, PairConfig, SystemMessage, pair
+from spyhop.collect import DrawConfig, MessageRate, PairConfig, SystemMessage, draw, pair
 from spyhop.models import ModelUse
 from spyhop.schema import InputError, Prompt, Query
 from spyhop.store import Artifact
@@ -23,13 +23,13 @@ MESSAGES = tuple(
 )  # fmt: skip
 
 
-def _queries(folder: Path, num: int = 120) -> Artifact:
+def _queries(folder: Path, num: int = 80) -> Artifact:
     config = world.ProblemsConfig(num_rows=num, families=("coin", "lift"))
     return world.draw_queries.run(folder, config)
 
 
 def _search(folder: Path, queries: Artifact, **changes) -> dict[tuple[str, str], MessageRate]:
-    config = SearchMessagesConfig(**{"num_queries": 80, "messages": MESSAGES, **changes})
+    config = SearchMessagesConfig(**{"messages": MESSAGES, **changes})
     solver = world.SolverConfig(slip_rate=0.15)
     teacher = ModelUse(world.Solver(solver=solver))
     made = search_messages.run(folder, config, queries=queries, teacher=teacher)
@@ -42,7 +42,7 @@ def test_bare_answers_get_most_per_token_and_the_search_stops(tmp_path: Path):
     assert set(found) == {(f, m.id) for f in ("coin", "lift") for m in MESSAGES}
     for (_, system_id), row in found.items():
         assert row.is_best == (system_id == "answer")
-        assert row.num_asked == 8  # a fifth of 40: decided after the first batch
+        assert row.num_asked == 16  # two fifths of 40: eight queries are too few to tell
         assert len(row.query_ids) == 40
 
 
@@ -52,14 +52,15 @@ def test_equal_messages_are_all_kept_and_all_are_asked(tmp_path: Path):
 
 
 def test_prompts_follow_the_search_and_leave_its_queries_out(tmp_path: Path):
-    queries = _queries(tmp_path)
-    config = SearchMessagesConfig(num_queries=40, messages=MESSAGES)
+    queries = _queries(tmp_path, 120)
+    some = draw.run(tmp_path, DrawConfig(num_rows=80), queries={"all": queries})
+    config = SearchMessagesConfig(messages=MESSAGES)
     teacher = ModelUse(world.Solver())
-    made = search_messages.run(tmp_path, config, queries=queries, teacher=teacher)
+    made = search_messages.run(tmp_path, config, queries=some, teacher=teacher)
     pairing = PairConfig(messages=MESSAGES, shares={"*": {"steps": 1.0}})
     prompts = list(pair.run(tmp_path, pairing, queries=queries, searched=made).rows(Prompt))
     asked = {name for row in made.rows(MessageRate) for name in row.query_ids}
-    assert len(asked) == 40 and len(prompts) == 80
+    assert len(asked) == 80 and len(prompts) == 40
     assert asked.isdisjoint(prompt.query_id for prompt in prompts)
     assert {prompt.system_id for prompt in prompts} == {"answer"}
     plain = pair.run(tmp_path, pairing, queries=queries)
@@ -88,6 +89,13 @@ def test_an_equal_message_is_seldom_dropped():
         looks = ({name: each[:num] for name, each in replies.items()} for num in range(20, 101, 20))
         dropped += any(len(still_best(some, "token", 0.01)) < 2 for some in looks)
     assert dropped <= 300 * 0.05 + 4 * (300 * 0.05 * 0.95) ** 0.5
+
+
+def test_two_queries_decide_nothing():
+    right, wrong = np.array([[1.0, 9], [1.0, 9]]), np.array([[0.0, 9], [0.0, 9]])
+    assert still_best({"a": right, "b": wrong}, "query", 0.01) == ["a", "b"]
+    many = {"a": np.repeat(right, 10, axis=0), "b": np.repeat(wrong, 10, axis=0)}
+    assert still_best(many, "query", 0.01) == ["a"]
 
 
 def test_queries_without_gold_answers_cannot_be_searched(tmp_path: Path):

@@ -33,8 +33,8 @@ def _answer(n: int, task: str, *, right: bool, words: int = 3, target: str = "7"
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """2,000 prompts of an easy and as many of a hard task, one half of each of them long."""
-    rows = [_prompt(n, ("easy", "hard")[n % 2], (3, 30)[n // 2 % 2]) for n in range(4000)]
+    """1,000 prompts of an easy and as many of a hard task, one half of each of them long."""
+    rows = [_prompt(n, ("easy", "hard")[n % 2], (3, 30)[n // 2 % 2]) for n in range(2000)]
     return rows_artifact(tmp_path_factory.mktemp("pool"), rows)
 
 
@@ -50,35 +50,35 @@ def test_queries_are_drawn_as_often_as_their_stratum_fails(tmp_path: Path, pool:
     """Wrong: 1 of 20 easy, 3 of 4 hard and long; hard and short was not asked."""
     answers = [_answer(n, "easy", right=n > 0, words=(3, 30)[n % 2]) for n in range(20)]
     answers += [_answer(n, "hard", right=n % 4 == 0, words=30) for n in range(20, 40)]
-    made, rows = _drawn(tmp_path, pool, 500, answers=rows_artifact(tmp_path / "answers", answers))
+    made, rows = _drawn(tmp_path, pool, 250, answers=rows_artifact(tmp_path / "answers", answers))
     found = Counter((row.task, len(row.messages[-1].content) > 50) for row in rows)
     overall = 16 / 40
     weights = {
         ("easy", False): (1 + overall) / 11, ("easy", True): (0 + overall) / 11,
         ("hard", True): (15 + overall) / 21, ("hard", False): overall,
     }  # fmt: skip
-    assert len(rows) == 500
+    assert len(rows) == 250
     for stratum, weight in weights.items():
         share = weight / sum(weights.values())
-        assert found[stratum] == pytest.approx(500 * share, abs=4 * (500 * share) ** 0.5), stratum
+        assert found[stratum] == pytest.approx(250 * share, abs=4 * (250 * share) ** 0.5), stratum
     counts = made.record.counts
     assert counts["dev/hard, length from 10"] == 20 and counts["wrong/hard, length from 10"] == 15
-    assert counts["left/easy, length below 10"] == 1000
+    assert counts["left/easy, length below 10"] == 500
     assert counts["drawn/hard, length below 10"] == found["hard", False]
 
 
 def test_known_queries_are_never_drawn_and_draws_are_nested(tmp_path: Path, pool: Artifact):
-    first, dev = _drawn(tmp_path, pool, 1000)
-    small, _ = _drawn(tmp_path, pool, 600, known={"dev": first})
-    _, large = _drawn(tmp_path, pool, 2000, known={"dev": first})
+    first, dev = _drawn(tmp_path, pool, 500)
+    small, _ = _drawn(tmp_path, pool, 300, known={"dev": first})
+    _, large = _drawn(tmp_path, pool, 1000, known={"dev": first})
     ids = {row.id for row in large}
     assert {row.id for row in small.rows(Prompt)} < ids and ids.isdisjoint(row.id for row in dev)
     assert [row.id for row in large] == sorted(ids, key=lambda name: int(name[1:]))
     both = join_rows.run(tmp_path, NoConfig(), rows={"old": first, "new": small})
     _, rest = _drawn(tmp_path, pool, 9000, known={"taken": both})
-    assert len(rest) == 4000 - 1600
+    assert len(rest) == 2000 - 800
     tasks = Counter(row.task for row in dev)
-    assert abs(tasks["hard"] - 500) < 4 * 1000**0.5 / 2
+    assert abs(tasks["hard"] - 250) < 4 * 500**0.5 / 2
 
 
 def test_answers_that_cannot_be_checked_are_one_line(tmp_path: Path, pool: Artifact):

@@ -66,12 +66,11 @@ def test_arms_are_ranked_by_cost_at_each_size(files: dict[str, Path], tmp_path: 
     assert [made[f"steps-{size}.answers"].num_rows for size in (10, 20)] == [10, 20]
     page = (made["report"].path / "report.html").read_text()
     assert "points per 1,000 dollars" in page and "points per million tokens" in page
-    assert "best first: " in page
 
 
 def test_arms_share_what_they_are_measured_by(files: dict[str, Path]):
     arms = {"steps": files["steps"], "other": files["other"]}
     with pytest.raises(RecipeError, match=r"other.toml: measure differs from the first arm's"):
         pilot(PilotConfig(arms=arms, sizes=(10,)))
-    with pytest.raises(ValueError, match="must rise"):
-        PilotConfig(arms=arms, sizes=(10, 10))
+    with pytest.raises(ValueError, match="greater than 0"):
+        PilotConfig(arms=arms, sizes=(10, 0))

@@ -209,3 +209,23 @@ def test_the_settings_that_the_docs_show_are_settings(tmp_path: Path):
     assert isinstance(config, TrainingConfig) and config.train.adapter is not None
     assert config.then[0].rows == (tmp_path / "teacher.jsonl",)
     assert file.runtime_with({}).gpus == 8
+
+
+def test_prompts_alone_are_enough_for_a_training_on_own_responses(place: Path, tmp_path: Path):
+    rows = [{"prompt": f"Say {n}."} for n in range(8)] + ROWS[:4]
+    (tmp_path / "prompts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    objective = {"divergence": "reverse", "max_new_tokens": 8}
+    changes = {
+        "rows": (tmp_path / "prompts.jsonl",), "teacher": place / "base",
+        "train": {"epochs": 1.0, "batch_tokens": 300, "max_tokens": 90, "objective": objective},
+    }  # fmt: skip
+    made = run(resolve(training(_config(place, **changes)), tmp_path), Runtime(device="cpu"))
+    assert set(read_metrics(made["student"])["losses"]) == {0.0}  # the teacher is the base
+    assert made["student"].record.counts["rows/read"] == 12
+    page = (made["report"].path / "report.html").read_text()
+    assert (
+        "log_ratio" in page
+        and "a teacher's weights" in (made[MODEL].path / "README.md").read_text()
+    )
+    with pytest.raises(ValueError, match=r"teacher is for train\.objective"):
+        _config(place, teacher=place / "base")

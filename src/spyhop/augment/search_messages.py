@@ -6,21 +6,22 @@ more.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
+from spyhop.augment.answer import AnswerConfig, plan_answer
 from spyhop.collect import MessageRate, SystemMessage
 from spyhop.models import Model, Request, Sampling
 from spyhop.models.script import Failures
 from spyhop.schema import Config, InputError, Query, prompt_turns
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import paired_seed_difference
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact
 from spyhop.text.gold import is_right
 
 LOOKS = 5
@@ -32,36 +33,22 @@ Replies = npt.NDArray[np.float64]
 are nan."""
 
 
-class MessageSearch(Config):
-    """Queries to ask, and what is compared."""
+class SearchMessagesConfig(Config):
+    """Messages, and what is compared."""
 
-    num_queries: int = Field(gt=0)
-    """Most queries that are asked under every message, evenly over the families. They need gold
-    answers, and are not trained on."""
+    messages: tuple[SystemMessage, ...] = Field(min_length=2)
     family: Literal["task", "collection"] = "task"
     """Queries that share a message."""
     per: Literal["token", "query"] = "token"
     """Whether messages are compared by verified answers per token that the teacher writes, or per
     query."""
-
-
-class SearchMessagesConfig(MessageSearch):
-    """A search with its messages."""
-
-    messages: tuple[SystemMessage, ...] = Field(min_length=2)
     sampling: Sampling = Sampling()
-    seed: int = 0
 
 
 def plan_search(config: SearchMessagesConfig, queries: Estimate, teacher: Estimate) -> Estimate:
     """Every query under every message: an upper bound, since messages are dropped."""
-    requests = min(config.num_queries, queries.rows) * len(config.messages)
-    calls = Calls(
-        requests=requests, prompt_tokens=round(requests * (queries.row_tokens or PROMPT_TOKENS)),
-        response_tokens=requests * min(RESPONSE_TOKENS, config.sampling.max_new_tokens),
-        most_response_tokens=requests * config.sampling.max_new_tokens,
-    )  # fmt: skip
-    return Estimate(rows=len(config.messages), calls={"teacher": calls})
+    how = AnswerConfig(num_samples=len(config.messages), sampling=config.sampling)
+    return replace(plan_answer(how, queries, teacher), rows=len(config.messages))
 
 
 @stage(version=1, writes=MessageRate, plan=plan_search)
@@ -76,7 +63,12 @@ def search_messages(
     Raises:
         InputError: If no query has a gold answer.
     """
-    drawn = _drawn(config, queries)
+    drawn = defaultdict[str, list[Query]](list)
+    for query in queries.rows(Query):
+        if query.target:
+            drawn[getattr(query, config.family)].append(query)
+    if not drawn:
+        raise InputError(f"{queries.name}: no query has a gold answer to verify answers by")
     messages = [each for each in config.messages if not each.is_multiple_choice_only]
     found = {name: {each.id: np.empty((0, 2)) for each in messages} for name in drawn}
     best = {name: [each.id for each in messages] for name in drawn}
@@ -84,9 +76,9 @@ def search_messages(
     for look in range(LOOKS):
         asked = [
             (name, message, query)
-            for name, rows in drawn.items() if len(best[name]) > 1
+            for name, family in drawn.items() if len(best[name]) > 1
             for message in messages if message.id in best[name]
-            for query in rows[look::LOOKS]
+            for query in family[look::LOOKS]
         ]  # fmt: skip
         requests = (
             Request(id=str(place), messages=prompt_turns(query.query, message.text))
@@ -100,8 +92,8 @@ def search_messages(
             missing = reply.error is not None
             figures = (np.nan, np.nan) if missing else (float(bool(right)), reply.response_tokens)
             batch[name, message.id].append(figures)
-        for (name, system_id), figures in batch.items():
-            found[name][system_id] = np.concatenate([found[name][system_id], figures])
+        for (name, system_id), rows in batch.items():
+            found[name][system_id] = np.concatenate([found[name][system_id], rows])
         for name in dict.fromkeys(name for name, _ in batch):
             left = {system_id: found[name][system_id] for system_id in best[name]}
             best[name] = still_best(left, config.per, LEVEL / (LOOKS * max(1, len(messages) - 1)))
@@ -131,34 +123,13 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
     first = max(rates, key=lambda name: rates[name])
     price = rates[first] if per == "token" else 0.0
     values = {name: each[:, 0] - price * each[:, 1] for name, each in replies.items()}
-    return [
-        name for name, own in values.items()
-        if name == first or not _is_worse(values[first], own, level)
-    ]  # fmt: skip
 
+    def is_worse(name: str) -> bool:
+        both = np.stack([values[first], values[name]])
+        both = both[:, ~np.isnan(both).any(axis=0)]
+        if (num := both.shape[1]) < 2:
+            return False
+        test = paired_seed_difference(*both.tolist())  # p is 0 without spread: no test of a few
+        return test.difference.value < 0 and max(test.p_value, 2.0 ** (1 - num)) < level
 
-def _is_worse(first: Replies, second: Replies, level: float) -> bool:
-    known = ~np.isnan(first) & ~np.isnan(second)
-    if known.sum() < 2:
-        return False
-    test = paired_seed_difference(first[known].tolist(), second[known].tolist())
-    return test.difference.value < 0 and test.p_value < level
-
-
-def _drawn(config: SearchMessagesConfig, queries: Artifact) -> dict[str, Sequence[Query]]:
-    """Return the queries of each family with a gold answer, by hash, as evenly as can be."""
-    levels = defaultdict[str, list[tuple[int, str]]](list)
-    for batch in queries.batches(["id", config.family, "target"]):
-        columns = (batch[name].to_pylist() for name in ("id", config.family, "target"))
-        for row_id, family, target in zip(*columns, strict=True):
-            if target:
-                levels[family].append((number_of(f"{config.seed}/{row_id}"), row_id))
-    if not levels:
-        raise InputError(f"{queries.name}: no query has a gold answer to verify answers by")
-    most = max(1, config.num_queries // len(levels))
-    ids = {row_id for some in levels.values() for _, row_id in sorted(some)[:most]}
-    found = defaultdict[str, list[Query]](list)
-    for row in queries.rows(Query):
-        if row.id in ids:
-            found[getattr(row, config.family)].append(row)
-    return dict(sorted(found.items()))
+    return [name for name in values if name == first or not is_worse(name)]

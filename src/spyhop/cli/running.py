@@ -23,7 +23,7 @@ from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
-from spyhop.recipe.run import check_steps, run_shard
+from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime, Shard
@@ -31,7 +31,7 @@ from spyhop.schema import RecipeError
 from spyhop.settings import HUB, read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
-from spyhop.train.rank import dismiss_helpers, help_train, is_helper, num_peers
+from spyhop.train.rank import dismiss_helpers, help_train, launched
 
 PLAIN_WIDTH = 160
 """Columns of a table that is written to a file or a pipe."""
@@ -178,10 +178,11 @@ def run_and_report(
     shard: Shard | None = None,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
-    if is_helper():  # a launcher started this command several times; the first one runs the recipe
+    rank, num_peers = launched()
+    if rank:  # the first process runs the recipe
         help_train()
         raise typer.Exit
-    if num_peers() > 1:
+    if num_peers > 1:
         runtime = runtime.model_copy(update={"workers": 1})  # all take part in each training
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
@@ -191,11 +192,9 @@ def run_and_report(
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
-            if shard is not None:
-                made = run_shard(resolved, runtime, shard, display)
-            else:
-                again = frozenset(reopen)
-                made = run_recipe(resolved, runtime, display, reopen=again, forgets=forgets)
+            made = run_recipe(
+                resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets, shard=shard
+            )
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
             print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
@@ -203,7 +202,8 @@ def run_and_report(
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     finally:
-        dismiss_helpers()
+        if num_peers > 1:
+            dismiss_helpers()
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
         say(f"report: {page}")

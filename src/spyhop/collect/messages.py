@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import Field
 
 from spyhop.collect.reading import UnusedKeys
 from spyhop.collect.shapes import (
@@ -41,6 +44,8 @@ class MessagesConfig(Config):
     """Shape of the rows. Default: each row's own, by its keys."""
     reserved: tuple[str, ...] = ()
     """Columns that a later stage adds beside those of the file, so that no row may have them."""
+    are_prompts: bool = Field(False, exclude_if=lambda value: not value)
+    """Whether a training reads the prompts alone, so that rows need no response."""
 
 
 class RawRow(NamedTuple):
@@ -257,10 +262,15 @@ def _count(
 
 
 def _read(row: RawRow, config: MessagesConfig) -> Conversation:
-    """Return a row's conversation, which ends with a response unless the row has an error."""
+    """Return a row's conversation; it ends with a response unless it has an error or needs none."""
     has_error = bool(row.text("error"))
-    found = conversation(row.values, row.place, config.shape, not has_error)
+    needs_response = not has_error and not config.are_prompts
+    found = conversation(row.values, row.place, config.shape, needs_response)
     turns = found.turns
+    if config.are_prompts:
+        is_answered = bool(turns) and turns[-1].role == "assistant"
+        _prompt(row, replace(found, response=is_answered))
+        return found
     if not has_error and (len(turns) < 2 or turns[-1].role != "assistant"):
         last = f", the last one the {turns[-1].role}'s ({turns[-1].content!r:.60})" if turns else ""
         raise InputError(

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def run_on_ray(
 ) -> Iterator[int]:
     """Yield the number of each part as it is finished, in any order; results come to `folder`."""
     waiting = [number for number in parts if not is_done(folder, number)]
-    with Cluster(address, part_on_node) as cluster:
+    with closing(Cluster(address, part_on_node)) as cluster:
         for place, (files, tally) in cluster.map(config, (parts[number] for number in waiting)):
             number = waiting[place]
             for name, data in sorted(files.items()):  # the mark of a finished part sorts last

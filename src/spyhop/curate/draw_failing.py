@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
+from sys import intern
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +57,7 @@ def draw_failing(
     development prompts; without them all weights are equal. A stratum's rate is shrunk towards the
     overall rate by one answer's weight, so that a stratum without answers has the overall rate.
     Failed calls and answers without a gold answer are ignored. A larger draw contains a smaller
-    one. Some 40 bytes a row in memory.
+    one.
 
     Counts: by stratum `dev/<stratum>` (answers), `wrong/<stratum>`, `left/<stratum>` (prompts that
     are not known) and `drawn/<stratum>`.
@@ -70,20 +71,19 @@ def draw_failing(
         for batch in each.batches(["query_id"])
         for name in batch["query_id"].to_pylist()
     }
-    codes = dict[str, int]()
-    strata, keys = list[int](), list[float]()
+    strata, keys = list[str](), list[float]()
     for row_id, query_id, stratum in _strata(prompts, config):
         level = (number_of(f"{config.seed}/{row_id}") + 1) / (2**64 + 1)
         weight = rates.get(stratum, rates.get("", 1.0))
-        strata.append(codes.setdefault(stratum, len(codes)))
+        strata.append(intern(stratum))
         keys.append(np.inf if number_of(query_id) in taken else -np.log(level) / weight)
-    order = np.argsort(np.asarray(keys), kind="stable")[: config.num_rows]
+    is_left = np.isfinite(keys)
     is_drawn = np.zeros(len(keys), dtype=np.bool_)
-    is_drawn[order[np.isfinite(np.asarray(keys)[order])]] = True
-    names = list(codes)
-    for kind, mask in (("left", np.isfinite(keys)), ("drawn", is_drawn)):
-        for code, num in Counter(compress(strata, mask)).items():
-            ctx.count(f"{kind}/{names[code]}", num)
+    is_drawn[np.argsort(keys, kind="stable")[: config.num_rows]] = True
+    is_drawn &= is_left
+    for kind, mask in (("left", is_left), ("drawn", is_drawn)):
+        for stratum, num in Counter(compress(strata, mask)).items():
+            ctx.count(f"{kind}/{stratum}", num)
     if (num := int(is_drawn.sum())) < config.num_rows:
         ctx.notice(f"only {num:,} of {config.num_rows:,} prompts are left to draw")
     yield from compress(ctx.track(prompts.rows(Prompt), "drawing", total=len(keys)), is_drawn)
@@ -92,8 +92,7 @@ def draw_failing(
 def _error_rates(ctx: Context, config: DrawFailingConfig, answers: Artifact) -> dict[str, float]:
     """Return the shrunk error rate of each stratum, and the overall rate under an empty name."""
     asked, wrong = Counter[str](), Counter[str]()
-    rows = zip(answers.rows(Answer), _strata(answers, config), strict=True)
-    for row, (_, _, stratum) in rows:
+    for row, (*_, stratum) in zip(answers.rows(Answer), _strata(answers, config), strict=True):
         if row.error is None and row.target:
             *_, question, said = row.messages
             right = row.ending == "whole" and is_right(said.content, question.content, row.target)

@@ -94,7 +94,7 @@ class TaskScores:
         num, is_binary = len(set(passages)), np.isin(self.means, (0, 1)).all()
         if num < 2 or (num == self.n and is_binary):
             return wilson(round(float(self.means.sum())), self.n)
-        return cluster_interval(self.means, passages)
+        return cluster_interval(self.means, passages).of_scores()
 
     @cached_property
     def against_guessing(self) -> Literal["above", "near", "below"]:
@@ -209,7 +209,7 @@ def chance_sentence(scores: Sequence[TaskScores]) -> str:
 
 def macro_average(tasks: Sequence[TaskScores]) -> Interval:
     """Return the unweighted mean over a suite's tasks; its own total is the micro average."""
-    return macro_interval([each.means.tolist() for each in tasks if each.task != ALL])
+    return macro_interval([each.means.tolist() for each in tasks if each.task != ALL]).of_scores()
 
 
 def could_reverse(

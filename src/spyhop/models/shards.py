@@ -33,8 +33,9 @@ class ReplyFiles:
                     f"{path}: its content is not what was written; delete it, and its replies are "
                     "computed again"
                 )
-            pairs = (json.loads(line) for line in data.splitlines())
-            journal.put({k: reply for k, reply in pairs if is_shard or not _failed(reply)})
+            replies = dict(json.loads(line) for line in data.splitlines())
+            failed = {k for k, reply in replies.items() if json.loads(reply).get("error")}
+            journal.put({k: replies[k] for k in replies if is_shard or k not in failed})
             if not is_shard:
                 path.unlink()  # the journal has it
 
@@ -54,7 +55,3 @@ class ReplyFiles:
             with atomic_write(self._folder / name) as temporary:
                 temporary.write_bytes(data)
             self._held = {}
-
-
-def _failed(reply: str) -> bool:
-    return json.loads(reply).get("error") is not None

@@ -1,6 +1,5 @@
 """Run a recipe: every step at most once, independent steps in parallel."""
 
-from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 
@@ -25,6 +24,7 @@ def run(
     *,
     reopen: frozenset[str] = NONE,
     forgets: bool = True,
+    shard: Shard | None = None,
 ) -> dict[str, Artifact]:
     """Run every step of the recipe and return the artifacts by step.
 
@@ -39,72 +39,34 @@ def run(
             requests are sent again. The old artifact is kept until the new one replaces it.
         forgets: Release the artifacts of steps that the recipe no longer has, so that `clean` may
             delete them.
+        shard: Make only its parts of the steps that have parts and whose inputs are there. Which
+            parts is a matter of numbers: shards need no lock and wait for nothing. The one that
+            finds the parts of all makes the artifact. Steps without parts are made by the first
+            shard, or by the one numbered 0, which has no parts.
 
     Raises:
+        Unfinished: If a step waits for other shards, or for replies.
         RecipeError: If the runtime names a step that the recipe does not have.
         SpyhopError: The first error of a step; other running steps are stopped.
     """
     recipe = resolved.recipe
     check_steps(recipe, runtime)
     check_extras(resolved)
-    check_models(resolved)
+    part = "" if shard is None or shard.number <= 1 else f".shard-{shard.number}"
+    if not part:
+        check_models(resolved)
     planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
-    log = RunLog(resolved, planned_s, watch)
-    make = _make_here if runtime.workers == 1 else _make_beside
+    log = RunLog(resolved, planned_s, watch, part)
+    is_here = shard is not None or runtime.workers == 1
+    make = partial(_make_here, shard=shard) if is_here else _make_beside
     try:
         make(resolved, runtime, log, reopen)
     except BaseException as error:
         log.close(error)
         raise
     log.close(None)
-    if forgets:
+    if forgets and shard is None:
         forget(resolved.root, recipe.name, {step.name for step in recipe.steps})
-    return resolved.made
-
-
-def run_shard(
-    resolved: Resolved, runtime: Runtime, shard: Shard, watch: Watch = lambda event: None
-) -> dict[str, Artifact]:
-    """Make one shard's parts of every step that has parts and whose inputs are there.
-
-    Which parts is a matter of numbers, so that shards need no lock and wait for nothing. The one
-    that finds the parts of all makes the artifact. Steps without parts are made by the first
-    shard, or by the one numbered 0, which has no parts.
-
-    Raises:
-        Unfinished: If a step waits for other shards.
-        SpyhopError: The first error of a step.
-    """
-    check_steps(resolved.recipe, runtime)
-    check_extras(resolved)
-    is_first = shard.number <= 1
-    if is_first:
-        check_models(resolved)
-    log = RunLog(resolved, {}, watch, "" if is_first else f"shard-{shard.number}")
-    left: list[str] = []
-    try:
-        for step in resolved.recipe.steps:
-            if any(parent.name not in resolved.made for parent in parents(step)):
-                continue
-            if hit := resolved.refresh(step):
-                _end(resolved, log, step, hit, is_hit=is_first)
-            elif not has_parts(step) and not is_first:
-                left.append(f"{step.name} (by shard 1, or 0/{shard.total})")
-            else:
-                log.started(step)
-                item = _item(resolved, runtime, step, NONE)
-                item = replace(item, shard=shard) if has_parts(step) else item
-                try:
-                    artifact = item.make(resolved.root, partial(log.moved, step))
-                    _end(resolved, log, step, artifact, is_hit=False)
-                except Unfinished as error:
-                    left.append(str(error))
-        if left:
-            raise Unfinished(f"shard {shard} has done its parts; waiting for {'; '.join(left)}")
-    except BaseException as error:
-        log.close(error)
-        raise
-    log.close(None)
     return resolved.made
 
 
@@ -121,24 +83,52 @@ def check_steps(recipe: Recipe, runtime: Runtime) -> None:
             raise RecipeError(f"runtime.steps.{name}: no step has this name; {hint}")
 
 
-def _make_here(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
+def _make_here(
+    resolved: Resolved,
+    runtime: Runtime,
+    log: RunLog,
+    reopen: frozenset[str],
+    shard: Shard | None = None,
+) -> None:
+    left: list[str] = []
+    is_first = shard is None or shard.number <= 1
     for step in resolved.recipe.steps:
+        if any(parent.name not in resolved.made for parent in parents(step)):
+            continue  # left to other shards
         hit = resolved.refresh(step)
         if hit and step.name not in reopen:
             _end(resolved, log, step, hit, is_hit=True)
+            if is_first:
+                remove_parts(resolved.root, hit.name)
+            continue
+        if not has_parts(step) and not is_first:
+            left.append(f"{step.name} (by shard 1)")
             continue
         log.started(step)
-        item = _item(resolved, runtime, step, reopen)
-        _end(resolved, log, step, item.make(resolved.root, partial(log.moved, step)), is_hit=False)
+        item = _item(resolved, runtime, step, reopen, shard if has_parts(step) else None)
+        try:
+            artifact = item.make(resolved.root, partial(log.moved, step))
+        except Unfinished as error:
+            if shard is None:
+                raise
+            left.append(str(error))
+        else:
+            _end(resolved, log, step, artifact, is_hit=False)
+    if left:
+        raise Unfinished(f"shard {shard} has done its parts; waiting for {'; '.join(left)}")
 
 
 def _item(
-    resolved: Resolved, runtime: Runtime, step: RecipeStep, reopen: frozenset[str]
+    resolved: Resolved,
+    runtime: Runtime,
+    step: RecipeStep,
+    reopen: frozenset[str],
+    shard: Shard | None = None,
 ) -> StepItem:
     return StepItem(
         step=step.name, stage=step.stage, config=step.config, inputs=resolved.inputs(step),
         runtime=runtime.of_step(step.name), origins=resolved.labels(step), served=_served(step),
-        force=step.name in reopen,
+        force=step.name in reopen, shard=shard,
     )  # fmt: skip
 
 
@@ -189,6 +179,4 @@ def _end(
 ) -> None:
     resolved.made[step.name] = artifact
     point(resolved.root, resolved.recipe.name, step.name, artifact)
-    if is_hit:
-        remove_parts(resolved.root, step.stage.name, artifact.key)
     log.ended(step, artifact, is_hit=is_hit)

@@ -109,10 +109,17 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
 
 
 def read_rows(
-    r: Recipe, prefix: str, paths: Sequence[Path], shape: Shape | None = None, first: int = 1
+    r: Recipe,
+    prefix: str,
+    paths: Sequence[Path],
+    shape: Shape | None = None,
+    first: int = 1,
+    *,
+    are_prompts: bool = False,
 ) -> dict[str, Ref]:
     """Add a step per file or folder of training rows; return them as `<prefix>-<number>`."""
-    how, names = MessagesConfig(shape=shape), [f"{prefix}-{first + n}" for n in range(len(paths))]
+    how = MessagesConfig(shape=shape, are_prompts=are_prompts)
+    names = [f"{prefix}-{first + n}" for n in range(len(paths))]
     return {
         name: r.add(name, read_conversations, how, file=Source(path))
         for name, path in zip(names, paths, strict=True)

@@ -74,43 +74,38 @@ class Rounds:
             model: The first student.
             scores: Its scores.
         """
-        prompts: dict[str, Made] = dict.fromkeys(("", RANDOM), start)
-        taught: dict[str, Made] = dict.fromkeys(("", RANDOM), answers)
         best: dict[str, Made] = {"model": model, "scores": scores}
+        state: dict[str, tuple[Made, Made]] = dict.fromkeys(("", RANDOM), (start, answers))
+        how = DrawFailingConfig(
+            num_rows=self.config.add_queries, strata=self.config.strata, seed=self.seed
+        )
         for n in range(1, self.config.num + 1):
-            joined: dict[str, tuple[RecipeStep, RecipeStep]] = {}
             asked = self.r.add(
                 f"round-{n}.dev", answer, AnswerConfig(sampling=self.sampling),
                 prompts=self.dev, teacher=Use(Local(name="student"), best["model"]),
             )  # fmt: skip
-            for end, errors in (("", {"answers": asked}), (RANDOM, {})):
+            joined: dict[str, list[RecipeStep]] = {}
+            for end, (prompts, taught) in state.items():
                 name = f"round-{n}{end}"
-                part = self.r.within(f"{name}.")
-                how = DrawFailingConfig(
-                    num_rows=self.config.add_queries, strata=self.config.strata, seed=self.seed
-                )
-                known = {"dev": self.dev, "taken": prompts[end]}
-                drawn = part.add(
-                    "drawn", draw_failing, how, prompts=self.pool, known=known, **errors
-                )
-                self.answers[name] = self.teach(part, drawn)
-                rows = {"old": taught[end], "new": self.answers[name]}
-                joined[end] = (
-                    part.add("prompts", join_rows, NoConfig(),
-                             rows={"old": prompts[end], "new": drawn}),
-                    part.add("rows", join_rows, NoConfig(), rows=rows),
-                )  # fmt: skip
-                self.draws[name] = drawn
+                part, known = self.r.within(f"{name}."), {"dev": self.dev, "taken": prompts}
+                by = {} if end else {"answers": asked}
+                drawn = part.add("drawn", draw_failing, how, prompts=self.pool, known=known, **by)
+                new = self.teach(part, drawn)
+                joined[end] = [
+                    part.add(kind, join_rows, NoConfig(), rows={"old": old, "new": added})
+                    for kind, old, added in (("prompts", prompts, drawn), ("rows", taught, new))
+                ]
+                self.draws[name], self.answers[name] = drawn, new
                 self.students[name] = self.train(name, joined[end][1])
                 self.scores[name] = self.measure(name, self.students[name][-1])
-            after = {"model": self.students[f"round-{n}"][-1], "scores": self.scores[f"round-{n}"]}
-            by = self.r.add(
-                f"promoted-{n}", promote, PromoteConfig(),
-                before=best["scores"], after=after["scores"],
-            )  # fmt: skip
-            self.promotions[f"round-{n}"] = by
-            best = {name: Chosen(by, best[name], each) for name, each in after.items()}
-            for end, (new_prompts, new_rows) in joined.items():
-                prompts[end] = Chosen(by, prompts[end], new_prompts)
-                taught[end] = Chosen(by, taught[end], new_rows)
-        return {**best, "answers": taught[""]}
+            name = f"round-{n}"
+            after = {"model": self.students[name][-1], "scores": self.scores[name]}
+            compared = {"before": best["scores"], "after": after["scores"]}
+            won = self.r.add(f"promoted-{n}", promote, PromoteConfig(), **compared)
+            self.promotions[name] = won
+            best = {kind: Chosen(won, best[kind], each) for kind, each in after.items()}
+            state = {
+                end: (Chosen(won, prompts, joined[end][0]), Chosen(won, taught, joined[end][1]))
+                for end, (prompts, taught) in state.items()
+            }
+        return {**best, "answers": state[""][1]}

@@ -5,10 +5,10 @@ points per dollar. Once the order is resolved, larger sizes have the inputs of t
 keys are equal and nothing more is asked or trained.
 """
 
-from itertools import pairwise
-from typing import Annotated, Any
+from collections.abc import Iterable
+from pathlib import Path
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, PositiveInt
 
 from spyhop.collect import SubsetConfig, draw_subset
 from spyhop.models import Local
@@ -28,27 +28,24 @@ SAME = ("suites", "measure", "student")
 """Settings that all arms share."""
 
 
-def _rising(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
-        raise ValueError(f"sizes = {list(sizes)}: they must rise from 1 or more")
-    return sizes
-
-
 class PilotConfig(Config):
     """Settings of the `pilot` recipe."""
 
     arms: dict[str, InputPath] = Field(min_length=2)
     """Recipe files of `orca`, by the arm's name, with the same suites, measure and student. Their
     ablations, rounds and reports are not run."""
-    sizes: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_rising)]
-    """Queries of each arm's students, rising; a larger sample contains a smaller one."""
+    sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Queries of each arm's students, least first; a larger sample contains a smaller one."""
 
 
 def pilot(config: PilotConfig, name: str = "pilot") -> Recipe:
     """Rank arms of orca by points per dollar on small samples; stop once the order is known."""
     r = Recipe(name)
-    arms = {arm: _read(config, arm) for arm in config.arms}
+    arms = {arm: _read(path) for arm, path in config.arms.items()}
     first = next(iter(arms.values()))
+    for arm, each in arms.items():
+        if odd := [key for key in SAME if getattr(each, key) != getattr(first, key)]:
+            raise RecipeError(f"{config.arms[arm]}: {odd[0]} differs from the first arm's")
     suites = placed(first.suites)
     items = add_items(r, suites)
     base = add_base(r, first.student)
@@ -66,7 +63,7 @@ def pilot(config: PilotConfig, name: str = "pilot") -> Recipe:
     phases: dict[str, list[RecipeStep]] = {}
     answers: dict[str, Ref] = {}
     rankings: dict[str, RecipeStep] = {}
-    for size in config.sizes:
+    for size in sorted(set(config.sizes)):
         for arm, each in arms.items():
             name, part = f"{arm}-{size}", r.within(f"{arm}-{size}.")
             some = SubsetConfig(num_rows=size, seed=each.seed)
@@ -90,29 +87,23 @@ def pilot(config: PilotConfig, name: str = "pilot") -> Recipe:
         sizes=_names(arms, phases),
     )  # fmt: skip
     r.add(
-        "report", page, shown, items=items, scores=scores, answers=answers, promotions=rankings,
+        "report", page, shown, items=items, scores=scores, answers=answers,
         students={step.name: step for steps in phases.values() for step in steps},
     )  # fmt: skip
     return r
 
 
-def _names(arms: dict[str, OrcaConfig], students: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def _names(arms: Iterable[str], students: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the students of each arm, in the order of their sizes."""
     return {arm: tuple(name for name in students if name.rpartition("-")[0] == arm) for arm in arms}
 
 
-def _read(config: PilotConfig, arm: str) -> OrcaConfig:
-    """Return an arm's settings, for a sample: its own numbers of queries do not apply."""
-    found = []
-    for path in (next(iter(config.arms.values())), config.arms[arm]):
-        file = read_recipe(path)
-        if file.recipe != "orca":
-            raise RecipeError(f'{path}: recipe = "{file.recipe}"; an arm of a pilot is "orca"')
-        found.append(file.config(OrcaConfig))
-    first, own = found
-    if odd := [key for key in SAME if getattr(own, key) != getattr(first, key)]:
-        raise RecipeError(f"{config.arms[arm]}: {odd[0]} differs from the first arm's")
-    if not own.suites:
-        raise RecipeError(f"{config.arms[arm]}: add [[suites]]; arms are ranked by their scores")
-    changes = {"num_queries": None, "rounds": None, "ablate": ()}
-    return own.model_copy(update=changes)
+def _read(path: Path) -> OrcaConfig:
+    """Return an arm's settings, for a sample: its own number of queries does not apply."""
+    file = read_recipe(path)
+    if file.recipe != "orca":
+        raise RecipeError(f'{path}: recipe = "{file.recipe}"; an arm of a pilot is "orca"')
+    found = file.config(OrcaConfig)
+    if not found.suites:
+        raise RecipeError(f"{path}: add [[suites]]; arms are ranked by their scores")
+    return found.model_copy(update={"num_queries": None, "rounds": None, "ablate": ()})

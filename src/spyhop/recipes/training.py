@@ -66,10 +66,13 @@ class TrainingConfig(Config):
     release: ReleaseConfig = ReleaseConfig()
 
     @model_validator(mode="after")
-    def _pairs_are_unmoderated(self) -> "TrainingConfig":
+    def _objectives_are_served(self) -> "TrainingConfig":
         phases = [self.train, *(phase.train for phase in self.then)]
-        if self.moderate and any(each and each.objective for each in phases):
-            raise ValueError("moderate reads answers, not the pairs of train.objective; remove one")
+        objectives = [each.objective for each in phases if each and each.objective]
+        if self.moderate and objectives:
+            raise ValueError("moderate reads answers, not the rows of train.objective; remove one")
+        if self.teacher and not any(isinstance(each, DivergenceConfig) for each in objectives):
+            raise ValueError("teacher is for train.objective.divergence; set it, or remove teacher")
         return self
 
     @model_validator(mode="before")
@@ -94,7 +97,8 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     """Train a base on your own rows, probe the model, and write a model card and a report."""
     r = Recipe(name)
     base = Source(config.base)
-    watched = read_rows(r, "held-out", config.held_out, config.shape)
+    is_own = isinstance(config.train.objective, DivergenceConfig)
+    watched = read_rows(r, "held-out", config.held_out, config.shape, are_prompts=is_own)
     more = {"held_out": watched} if watched else {}
     phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
     model: RecipeStep | Source = base
@@ -102,7 +106,10 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     answers: dict[str, Ref] = {}
     watched_pairs: dict[str, Ref] = {}
     for number, phase in enumerate(phases, 1):
-        some = read_rows(r, "rows", phase.rows, config.shape, len(answers) + 1)
+        settings = phase.train or config.train
+        is_own = isinstance(settings.objective, DivergenceConfig)
+        first = len(answers) + 1
+        some = read_rows(r, "rows", phase.rows, config.shape, first, are_prompts=is_own)
         if config.moderate is not None:
             by, how = served(config.moderate), ModerateConfig()
             some = {
@@ -113,9 +120,8 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
             }
         answers |= some
         name = STUDENT if number == len(phases) else f"student.{number}"
-        settings = phase.train or config.train
         rows: dict[str, Any] = {"answers": some, **more}
-        if isinstance(settings.objective, DivergenceConfig):
+        if is_own:
             rows["teacher"] = _teacher(config.teacher) or base
         elif settings.objective is not None:
             pairs = _read_pairs(r, "rows", phase.rows, len(answers) - len(some) + 1)

@@ -1,7 +1,7 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,14 +180,13 @@ def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> R
         arm: np.mean([each.correct(ALL) for each in experiment.of(arm)], axis=0)
         for arm in experiment.arms
     }
+    over = right.get("base", chance)
     for arm in experiment.arms:
-        cost = Counter[str]()
-        for each in experiment.of(arm):
-            for phase in each.run.phases[-1:]:
-                cost.update(teacher_cost(root, students[phase]))
-        mean = {name: num / len(experiment.seeds) for name, num in cost.items()}
-        gains = right[arm] - right.get("base", chance)
-        arms[experiment.title(arm)] = [CostedStudent(gains, Counter(mean))]
+        last = [students[each.run.phases[-1]] for each in experiment.of(arm) if each.run.phases]
+        costs = [teacher_cost(root, student) for student in last]
+        if costs:
+            mean = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}
+            arms[experiment.title(arm)] = [CostedStudent(right[arm] - over, mean)]
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
 
 

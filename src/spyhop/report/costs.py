@@ -1,6 +1,5 @@
 """The cost of a point: gains over the base by the dollars and tokens of the teacher's answers."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,27 +46,27 @@ def costed(root: Path, student: Artifact, base: Artifact, scores: Artifact) -> C
     return CostedStudent(np.array(gains), teacher_cost(root, student))
 
 
-def teacher_cost(root: Path, artifact: Artifact) -> Counter[str]:
+def teacher_cost(root: Path, artifact: Artifact) -> dict[str, float]:
     """Return tokens and dollars of the teachers' answers that a student or its base was trained on.
 
     Replies that several artifacts share count for each of them; a filter's share is that of its
     rows. Answers that were dropped are paid for, too.
     """
-    record, asked = artifact.record, dict[str, float]()
-    found = Counter({name: record.usage.get(name, 0.0) for name in (READ, WRITTEN, USD)})
+    record = artifact.record
+    found = {name: record.usage.get(name, 0.0) for name in (READ, WRITTEN, USD)}
     names = ("answers", "base", "rows")
     keys = (each.key for name in names for each in record.inputs.get(name, []))
     for key in dict.fromkeys(keys):
         for made in filter(None, map(load, root.glob(f"*-{key}"))):
             is_part = record.stage == "augment.filter_answers"
             share = artifact.num_rows / max(1, made.num_rows) if is_part else 1.0
-            part = teacher_cost(root, made)
-            found.update({name: share * amount for name, amount in part.items()})
+            for name, amount in teacher_cost(root, made).items():
+                found[name] += share * amount
     if f"asked/{WRITTEN}" in record.counts:
-        asked = {name: record.counts[f"asked/{name}"] for name in (READ, WRITTEN)}
-    if asked and (paid := found[READ] + found[WRITTEN]):
-        found[USD] *= sum(asked.values()) / paid
-    return Counter(found | asked)
+        asked = {name: float(record.counts[f"asked/{name}"]) for name in (READ, WRITTEN)}
+        found[USD] *= sum(asked.values()) / max(1.0, found[READ] + found[WRITTEN])
+        found |= asked
+    return found
 
 
 def item_slopes(sizes: Sequence[CostedStudent], by: str) -> Floats:

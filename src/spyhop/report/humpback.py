@@ -56,7 +56,7 @@ class HumpbackPageConfig(Config):
     """System message at inference."""
 
 
-@report_stage(version=8)
+@report_stage(version=9)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
@@ -207,9 +207,10 @@ def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     for name, (guess, values) in groups.items():
         shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
         if len(set(pages)) > 1:
+            found = cluster_interval(shares, pages).of_scores()
             rows.append({
                 "": name, "texts": len(values),
-                "%, 95 % interval over pages": cluster_interval(shares, pages), "chance %": guess,
+                "%, 95 % interval over pages": found, "chance %": guess,
             })  # fmt: skip
     return section("assumptions").rows(rows)
 

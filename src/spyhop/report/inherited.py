@@ -1,6 +1,6 @@
 """Errors that a student inherits: wrong answers that are its teacher's own."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 from spyhop.report.html import ReportSection, percent_interval, section
 from spyhop.schema import Score
@@ -32,14 +32,9 @@ def inherited_section(scores: Artifacts) -> list[ReportSection]:
         if not ids:
             continue
         same = {row_id: own[row_id] == theirs[row_id] for row_id in ids}
-        tasks: defaultdict[str, list[str]] = defaultdict(list)
-        for row_id in ids:
-            tasks[theirs[row_id][0]].append(row_id)
-        chance = sum(
-            Counter(own[each] for each in some)[answer] * num / len(some)
-            for some in tasks.values()
-            for answer, num in Counter(theirs[each] for each in some).items()
-        )
+        tasks = Counter(own[row_id][0] for row_id in ids)
+        mine, other = (Counter(each[row_id] for row_id in ids) for each in (own, theirs))
+        chance = sum(num * mine[answer] / tasks[answer[0]] for answer, num in other.items())
         interval = wilson(sum(same.values()), len(ids))
         shared = [row_id for row_id in ids if row_id in wrong.get(BASE, {})]
         row = {

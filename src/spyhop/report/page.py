@@ -1,6 +1,5 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=11)
+@report_stage(version=12)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -90,7 +89,7 @@ def page(
     `model.message`; differences are to the first model of the scores. `data` are the steps from
     readers to queries, `shared` is what training rows contain of the items, `sealed` the
     declaration that the scores were made under. `rounds` are prompts that rounds added, by the
-    student's name, `promotions` whether it was promoted, or rankings by size, `searched` the
+    student's name, `promotions` whether it was promoted, `searched` the
     search for system messages.
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
@@ -114,8 +113,7 @@ def page(
         sections += published_section(list(items))
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
-        ranked = {} if rounds else promotions or {}
-        sections += _cost_sections(ctx.root, config, students, scores, ranked)
+        sections += _cost_sections(ctx.root, config, students, scores)
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []
@@ -146,9 +144,8 @@ def _cost_sections(
     config: ReportConfig,
     students: Artifacts,
     scores: Artifacts,
-    ranked: Artifacts,
 ) -> list[ReportSection]:
-    """What a point cost, for each arm, over the base's scores; `ranked` are rankings by size."""
+    """What a point cost, for each arm, over the base's scores."""
     if "base" not in scores:
         return []
     sizes = config.sizes or {name: (name,) for name in config.phases}
@@ -159,10 +156,7 @@ def _cost_sections(
         for arm, names in sizes.items()
     }  # fmt: skip
     found = point_cost_section(arms, "the base")
-    said = [
-        json.loads(each.file("promotion.json").read_text())["reason"] for each in ranked.values()
-    ]
-    return [found.text(*said)] if found else []
+    return [found] if found else []
 
 
 def _checks_section(artifacts: Artifacts) -> ReportSection:

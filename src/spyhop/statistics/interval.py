@@ -35,6 +35,10 @@ class Interval:
         low, high = np.quantile(draws, [1 - TAIL, TAIL])
         return cls(value, *(value + float(end - value) * stretch for end in (low, high)))
 
+    def of_scores(self) -> "Interval":
+        """Return the interval of a mean score, whose limits are not beyond 0 and 1."""
+        return Interval(self.value, max(0.0, self.low), min(1.0, self.high))
+
 
 def wilson(correct: int, n: int) -> Interval:
     """Return an accuracy with Wilson's score interval, over items; sound near 0 and 1, too.

@@ -212,19 +212,17 @@ class ServedTeacher:
         ]  # fmt: skip
         found: list[Scores] = []
         for request, reply in zip(requests, self._ask(requests), strict=True):
-            if top_k is None:
-                ids, logs = np.array(request.scored_ids)[:, None], np.array(reply.values)[:, None]
-            else:
-                known = [[(token, value) for token, value in place.items()
-                          if token < self.num_tokens][:top_k] for place in reply.top]  # fmt: skip
-                if (fewest := min(map(len, known))) < top_k:
-                    raise TrainingError(
-                        f"{self._model.label}: {fewest} of the top_k = {top_k} likeliest tokens; "
-                        "lower objective.top_k, or raise the server's limit (--max-logprobs)"
-                    )
-                ids = np.array([[token for token, _ in place] for place in known])
-                logs = np.array([[value for _, value in place] for place in known])
-            found.append((ids, logs.astype(np.float32)))
+            pairs = [[pair] for pair in zip(request.scored_ids, reply.values, strict=True)]
+            if top_k:
+                known = (place.items() for place in reply.top)
+                pairs = [[pair for pair in some if pair[0] < self.num_tokens] for some in known]
+            if (fewest := min(map(len, pairs))) < (top_k or 1):
+                raise TrainingError(
+                    f"{self._model.label}: {fewest} of the top_k = {top_k} likeliest tokens; lower "
+                    "objective.top_k, or raise the server's limit (--max-logprobs)"
+                )
+            ids_logs = np.array([some[: top_k or 1] for some in pairs])
+            found.append((ids_logs[..., 0].astype(np.int64), ids_logs[..., 1].astype(np.float32)))
         return found
 
     def _ask(self, requests: Sequence[Request]) -> list[TokenLogprobs]:
@@ -327,10 +325,10 @@ class Divergence(OwnResponses):
                     "log-probability; check the server with another tool, or use a folder"
                 )
             self._is_proven = True
-        metric_N, name = theirs_NK.exp().sum(-1), "teacher_mass"
+        metrics = {"teacher_mass": theirs_NK.exp()}
         if self.config.top_k is None:
-            metric_N, name = (ours_NK.detach() - theirs_NK)[:, 0], "log_ratio"
-        return scale * losses_N.sum(), {name: scale * metric_N.sum()}
+            metrics = {"log_ratio": ours_NK.detach() - theirs_NK}
+        return scale * losses_N.sum(), {name: scale * each.sum() for name, each in metrics.items()}
 
     def _losses(self, ours_NK: Tensor, theirs_NK: Tensor) -> Tensor:
         kind = self.config.divergence

@@ -114,14 +114,10 @@ def main(path: str) -> None:
     os._exit(0)
 
 
-def num_peers() -> int:
-    """Return how many processes of this command a launcher has started; 1 without a launcher."""
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else 1
-
-
-def is_helper() -> bool:
-    """Return whether this process only takes part in the trainings of the first one."""
-    return num_peers() > 1 and os.environ["RANK"] != "0"
+def launched() -> tuple[int, int]:
+    """Return this process's rank, and how many a launcher has started; 0 and 1 without one."""
+    is_launched = {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_launched else (0, 1)
 
 
 def train_with_peers(job: TrainingJob, report: Report) -> TrainingResult:
@@ -148,8 +144,7 @@ def help_train() -> None:
 
 def dismiss_helpers() -> None:
     """Let the other processes end, as the first one does."""
-    if num_peers() > 1:
-        _store().set(f"training-{_store().add('trainings', 1)}", "")
+    _store().set(f"training-{_store().add('trainings', 1)}", "")
 
 
 @cache

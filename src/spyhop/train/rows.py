@@ -9,6 +9,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
@@ -255,7 +256,7 @@ def in_order(
 ) -> Iterator[EncodedChunk]:
     """Yield what becomes of each chunk, in order; `on` is the address of a Ray cluster."""
     if on:
-        with Cluster(on, encode_chunk) as cluster:
+        with closing(Cluster(on, encode_chunk)) as cluster:
             yield from cluster.in_order(encoding, map(_alone, chunks))
         return
     if num_processes == 1:

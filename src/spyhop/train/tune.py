@@ -45,8 +45,6 @@ from spyhop.train.rows import TokenRows, none_left, tokenise
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
 """Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
-WRITTEN = 5
-"""Cost of a written token beside that of a read one."""
 
 
 def plan_tune(
@@ -83,8 +81,8 @@ def plan_tune(
     is_small = adapter is not None and adapter.quantize is not None
     flops = tokens * shape.flops_per_token(row_tokens)
     scoring = teacher.parameters if teacher is not None else 0
-    if own_tokens:  # a read token costs 2 operations a parameter, a written one some times that
-        flops += 2 * tokens * (scoring + WRITTEN * shape.parameters * own_tokens / row_tokens)
+    if own_tokens:  # read by the teacher; writing them takes about as long as training on them
+        flops += 2 * tokens * scoring + flops * own_tokens / row_tokens
     return Estimate(
         trained_tokens=tokens,
         calls=calls,
@@ -119,7 +117,8 @@ def tune(
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
     a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
     """
-    ranks = rank.num_peers() if rank.num_peers() > 1 else ctx.runtime.gpus
+    _, num_peers = rank.launched()
+    ranks = num_peers if num_peers > 1 else ctx.runtime.gpus
     if ranks > 1 and config.optimizer.muon_learning_rate is not None:
         raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
     if config.adapter is not None:
@@ -152,7 +151,7 @@ def tune(
     )  # fmt: skip
     if ranks == 1:
         outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
-    elif rank.num_peers() > 1:
+    elif num_peers > 1:
         outcome = rank.train_with_peers(job, ctx.report)
     else:
         outcome = rank.train_together(job, ctx.report)
@@ -190,6 +189,11 @@ def _objective(
             if isinstance(teacher, Artifact)
             else ServedTeacher(teacher, base, longest)
         )
+        if (most := int(rows.ids.max())) >= scorer.num_tokens:
+            raise TrainingError(
+                f"the teacher's tokenizer has {scorer.num_tokens} tokens, and the prompts have "
+                f"token {most}: use a format that both know, or another teacher"
+            )
         return partial(
             Divergence, config=how, teacher=scorer, renderer=renderer, runtime=ctx.runtime,
             is_half=config.precision == "bfloat16",
