@@ -151,7 +151,7 @@ def _cost_sections(
     sizes = config.sizes or {name: (name,) for name in config.phases}
     arms = {
         arm: [costed(root, students[config.phases[name][-1]],
-                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
+                     scores.get(f"base-{name.removeprefix('student-')}", scores["base"]), scores[name])
               for name in names if name in scores]
         for arm, names in sizes.items()
     }  # fmt: skip
