@@ -30,8 +30,8 @@ from spyhop.train import (
 )
 from spyhop.train import metrics as metrics_module
 from spyhop.train.checkpoint import Position
+from spyhop.train.loop import should_step
 from spyhop.train.metrics import StepMeter
-from spyhop.train.watch import should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 

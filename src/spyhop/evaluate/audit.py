@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
-from itertools import chain
 from statistics import fmean
 from typing import Literal, TypeVar
 
@@ -28,7 +27,7 @@ from spyhop.schema import Answer, Config, InputError, Item, Question, Row, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, paired_difference
 from spyhop.statistics.interval import LEVEL, t_quantile
-from spyhop.store import Artifact, Artifacts, number_of
+from spyhop.store import Artifact, Artifacts, number_of, rows_of
 from spyhop.text.form import FEATURES, form_of, phrases_of
 
 Conclusion = Literal["reasoning", "style", "both", "cannot tell"]
@@ -275,8 +274,7 @@ class AuditConfig(Config):
 )
 def draw_audited(ctx: Context, config: AuditedConfig, *, items: Artifacts) -> Iterator[Question]:
     """Yield a fixed sample of the items as questions, without the gold answer."""
-    rows = chain.from_iterable(each.rows(Item) for each in items.values())
-    for item in _drawn(config.num_items, rows):
+    for item in _drawn(config.num_items, rows_of(items, Item)):
         yield Question(id=item.id, suite=item.suite, topic=item.task, turns=[item.question])
 
 

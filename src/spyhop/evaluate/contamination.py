@@ -13,7 +13,7 @@ from pydantic import Field
 
 from spyhop.schema import Answer, Config, Item, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifacts
+from spyhop.store import Artifacts, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex
 from spyhop.text.overlap import BATCH_TEXTS
 
@@ -76,8 +76,7 @@ def check_contamination(
         short_ngram_words=config.short_words,
         max_items=config.max_items,
     )
-    asked = (item for each in items.values() for item in each.rows(Item))
-    index = ItemIndex(asked, rule, all_short=True)
+    index = ItemIndex(rows_of(items, Item), rule, all_short=True)
     matches: dict[int, dict[str, tuple[str, str]]] = defaultdict(dict)
     for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)

@@ -12,18 +12,17 @@ from spyhop.evaluate.measure import MeasureConfig
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import InputError, Item, RecipeError, Score
 from spyhop.settings import validated
-from spyhop.store import Artifact, Artifacts, atomic_write
+from spyhop.store import Artifact, Artifacts, atomic_write, rows_of
 
 
 def joined(items: Artifacts, scores: Artifact) -> Iterator[tuple[Item, Score]]:
     """Yield each score with its item; scores are in the order of the items."""
     rows = scores.rows(Score)
     score = next(rows, None)
-    for artifact in items.values():
-        for item in artifact.rows(Item):
-            while score is not None and score.id == item.id:
-                yield item, score
-                score = next(rows, None)
+    for item in rows_of(items, Item):
+        while score is not None and score.id == item.id:
+            yield item, score
+            score = next(rows, None)
     if score is not None:
         raise InputError(f"{scores}: the item {score.id} of {score.task} is not among the items")
 

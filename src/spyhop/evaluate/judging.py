@@ -18,7 +18,7 @@ from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, InputError, Message, Question, Response, Verdict, prompt_turns
 from spyhop.settings import read_toml
-from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts, number_of, row_id
 from spyhop.store.rows import read_rows
 from spyhop.text.template import fill
@@ -124,7 +124,7 @@ def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
 
 
 def plan_judge(
-    config: JudgeConfig, questions: Estimate, answers: Mapping[str, Estimate], judge: Estimate
+    config: JudgeConfig, questions: Estimate, answers: Estimates, judge: Estimate
 ) -> Estimate:
     """Count the judgements of every pair (or model) and turn, in their orders, and second ones."""
     num_turns = sum(questions.parts) or questions.rows

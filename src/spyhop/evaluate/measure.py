@@ -10,7 +10,7 @@ true, and the probability of all true options together.
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
 import numpy as np
@@ -22,7 +22,7 @@ from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, ModelError, RecipeError, Score, Unfinished
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import Calls, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts
 
 ITEM_TOKENS = 300
@@ -65,7 +65,7 @@ class MeasureConfig(Protocol):
 
 def plan_measure(
     config: MeasureConfig,
-    items: Mapping[str, Estimate],
+    items: Estimates,
     model: Estimate,
     classifier: Estimate | None = None,
     sealed: Estimate | None = None,

@@ -1,15 +1,15 @@
 """Outcomes item by item, right or wrong or a log-likelihood, and their paired comparison."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, InputError, Message, Row, Verdict
-from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
+from spyhop.stage import Calls, Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, rows_of
 
 
 class HeldOutLogLikelihood(Row):
@@ -27,9 +27,7 @@ class HeldOutConfig(Config):
     """System message that replaces the rows' own; default: theirs."""
 
 
-def plan_score_held_out(
-    config: HeldOutConfig, answers: Mapping[str, Estimate], model: Estimate
-) -> Estimate:
+def plan_score_held_out(config: HeldOutConfig, answers: Estimates, model: Estimate) -> Estimate:
     """One request per row, for which no token is generated."""
     every = sum_estimates(answers.values())
     calls = Calls(requests=every.rows, prompt_tokens=round(every.rows * every.row_tokens))
@@ -105,8 +103,7 @@ def _preferences(verdicts: Artifact) -> dict[str, float]:
 
 
 def _rows(answers: Artifacts) -> Iterator[Answer]:
-    for artifact in answers.values():
-        yield from (row for row in artifact.rows(Answer) if row.error is None)
+    return (row for row in rows_of(answers, Answer) if row.error is None)
 
 
 def _request(row: Answer, config: HeldOutConfig) -> Request:

@@ -13,16 +13,16 @@ Source: ToxiGen (arXiv:2203.09509); Orca (arXiv:2306.02707), section 6.2.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from spyhop.models import TOXIC, Classifier, Model, Request, Sampling, pick_label
 from spyhop.schema import Config, Ending, InputError, Item, Row, Score, prompt_turns
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import Calls, Context, Estimate, Estimates, stage
 from spyhop.statistics import Interval
 from spyhop.statistics.linear import auc, fit_linear
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, rows_of
 from spyhop.text.asking import sentences
 from spyhop.text.gold import Reading
 from spyhop.text.refusal import refuses
@@ -220,7 +220,7 @@ class Support(Row):
 
 
 def plan_check_support(
-    config: SupportConfig, items: Mapping[str, Estimate], scores: Estimate, judge: Estimate
+    config: SupportConfig, items: Estimates, scores: Estimate, judge: Estimate
 ) -> Estimate:
     """One call per sentence."""
     n = SENTENCES * scores.rows
@@ -233,7 +233,7 @@ def check_support(
     ctx: Context, config: SupportConfig, *, items: Artifacts, scores: Artifact, judge: Model
 ) -> Iterator[Support]:
     """Yield every sentence of the responses, in order; one without a verdict is counted as such."""
-    passages = {item.id: item.question for each in items.values() for item in each.rows(Item)}
+    passages = {item.id: item.question for item in rows_of(items, Item)}
     rows = [
         Support(
             id=f"{score.id}/{score.sample_index}/{n}",

@@ -17,7 +17,7 @@ from spyhop.evaluate.task import Metric
 from spyhop.schema import Config, Item, Row
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import detectable_difference
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, rows_of
 
 LEDGER = ".scorings.sqlite"
 BEFORE, BY_MODEL = "scored_before", "scored_before_by_model"
@@ -59,7 +59,7 @@ class Seal(Row):
 @stage(version=2, writes=Seal, plan=lambda config, items: Estimate(rows=1))
 def seal(ctx: Context, config: SealConfig, *, items: Artifacts) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
-    ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
+    ids = [item.id for item in rows_of(items, Item)]
     before, smallest = _count(ctx.root, ids)[0], detectable_difference(len(ids), DISCORDANT)
     found = Seal(id="seal", num_before=before, num_items=len(ids), detectable=smallest)
     ctx.notice(_power(found))

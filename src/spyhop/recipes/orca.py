@@ -56,6 +56,18 @@ class Answering(Config):
     _one_origin = model_validator(mode="after")(one_of("file", "recorded"))
 
 
+class MessageSearch(Config):
+    """Queries to ask under every message, and what is compared."""
+
+    num_queries: int = Field(gt=0)
+    """Queries, evenly over the tasks; they need gold answers and are not trained on."""
+    family: Literal["task", "collection"] = "task"
+    """Queries that share a message."""
+    per: Literal["token", "query"] = "token"
+    """Whether messages are compared by verified answers per token that the teacher writes, or per
+    query."""
+
+
 SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", augment.VerifyConfig, augment.DialogueConfig)
@@ -74,7 +86,7 @@ class OrcaConfig(Config):
     """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = collect.orca_shares()
     """Weight of each system message for each collection, by the message's id."""
-    search: augment.MessageSearch | None = None
+    search: MessageSearch | None = None
     """Search for the best message of each family, among those with a share; its winners replace the
     shares."""
     choice_rule: Literal["among_all", "always"] = "among_all"
@@ -272,15 +284,17 @@ def add_prompts(r: Recipe, config: OrcaConfig, data: Mixture) -> RecipeStep:
     more: dict[str, Ref | dict[str, Ref]] = {"own": data.own} if data.own else {}
     if config.search is not None and config.teacher.file is not None:
         used = _used(config)
+        size = collect.DrawConfig(num_rows=config.search.num_queries, seed=config.seed)
+        some = r.add("search-queries", collect.draw, size, queries={"all": data.queries})
         how = augment.SearchMessagesConfig(
-            **config.search.model_dump(), seed=config.seed,
             messages=tuple(each for each in config.messages if each.id in used),
+            family=config.search.family, per=config.search.per,
             sampling=config.teacher.answers.sampling,
         )  # fmt: skip
+        teacher = served(config.teacher.file)
         more["searched"] = r.add(
-            "searched", augment.search_messages, how, queries=data.queries,
-            teacher=served(config.teacher.file),
-        )  # fmt: skip
+            "searched", augment.search_messages, how, queries=some, teacher=teacher
+        )
     return r.add("prompts", pair, pairing, queries=data.queries, **more)
 
 

@@ -39,7 +39,7 @@ from spyhop.report.html import (
     section,
 )
 from spyhop.schema import Item
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, rows_of
 
 AGAINST_GUESSING = {
     "above": "above guessing",
@@ -76,10 +76,11 @@ def scores_sections(
         }
         sections.append(suite_section(suite, of_suite, sealed, student))
         first = next(iter(of_suite.values()))[0]
-        every = (item for each in items.values() for item in each.rows(Item))
         if suite in hidden:
             sections[-1].text("The texts of this suite stay off the page.")
-        elif asked := next((item for item in every if item.id == first.ids[0]), None):
+        elif asked := next(
+            (item for item in rows_of(items, Item) if item.id == first.ids[0]), None
+        ):
             add_first_prompt(sections[-1], asked, first.protocol)
     return sections
 

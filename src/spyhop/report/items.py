@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from spyhop.report.html import ReportSection, section
 from spyhop.schema import Item, Score
-from spyhop.store import Artifacts
+from spyhop.store import Artifacts, rows_of
 
 ITEMS = "items.jsonl"
 MOST_ITEMS = 300
@@ -62,12 +62,11 @@ def _joined(items: Artifacts, scores: Artifacts, hidden: Collection[str]) -> Ite
     """Join items and scores, which come in the items' order."""
     streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
     waiting = {name: next(stream, None) for name, stream in streams.items()}
-    for artifact in items.values():
-        for item in artifact.rows(Item):
-            row = ShownItem(item, {})
-            for name, score in waiting.items():
-                if score is not None and score.id == item.id:
-                    row.scores[name] = score
-                    waiting[name] = next(streams[name], None)
-            if row.scores and item.suite not in hidden:
-                yield row
+    for item in rows_of(items, Item):
+        row = ShownItem(item, {})
+        for name, score in waiting.items():
+            if score is not None and score.id == item.id:
+                row.scores[name] = score
+                waiting[name] = next(streams[name], None)
+        if row.scores and item.suite not in hidden:
+            yield row

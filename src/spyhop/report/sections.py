@@ -14,7 +14,7 @@ from spyhop.report.charts import curves, spans
 from spyhop.report.html import ReportSection, Turn, percent, prose, section, short
 from spyhop.schema import Answer
 from spyhop.statistics import wilson
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, rows_of
 from spyhop.train import read_metrics, read_sample, read_speed
 from spyhop.train.card import probe_figures
 from spyhop.train.cost import FEWEST_STEPS
@@ -32,12 +32,11 @@ def rows_section(answers: Artifacts) -> ReportSection:
     found = section("rows")
     first: dict[str, Answer] = {}
     num_rows, totals = Counter[tuple[str, str]](), Counter[str]()
-    for artifact in answers.values():
-        for row in artifact.rows(Answer):
-            num_rows[row.collection, row.system_id] += 1
-            totals[row.collection] += 1
-            if row.error is None:
-                first.setdefault(row.system_id, row)
+    for row in rows_of(answers, Answer):
+        num_rows[row.collection, row.system_id] += 1
+        totals[row.collection] += 1
+        if row.error is None:
+            first.setdefault(row.system_id, row)
     found.rows(
         {"collection": name, "system message": system_id, "rows": num,
          "share %": num / totals[name]}

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from spyhop.lazy import torch
 from spyhop.runtime import Runtime
+from spyhop.schema import TrainingError
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
 from spyhop.train.base import METRICS, open_student, save_student
 from spyhop.train.batches import RowNumbers
-from spyhop.train.checkpoint import Checkpoints
-from spyhop.train.config import TuneConfig
+from spyhop.train.checkpoint import Checkpoints, Position
+from spyhop.train.config import TuneConfig, WatchConfig
 from spyhop.train.cost import shape_of
 from spyhop.train.distributed import Group
 from spyhop.train.engine import Engine, TrainingResult
@@ -27,10 +30,12 @@ from spyhop.train.metrics import BOARD, FILE, StepMeter
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import clip_gradient, make_optimizers, rate_factor
 from spyhop.train.rows import TokenRows
-from spyhop.train.watch import should_step
 
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
+FEWEST_NORMS = 10
+"""Steps before a gradient norm can count as a spike."""
+KEPT_NORMS = 100
 SHOWN_STEPS = 50
 """The shown loss is the mean over this many steps."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
@@ -216,6 +221,47 @@ class Trainer:
         shutil.copy(self.job.state / FILE, logs / FILE)  # after a kill, the next run needs it there
         if (self.job.state / BOARD).is_dir():
             shutil.copytree(self.job.state / BOARD, logs / BOARD)
+
+
+def should_step(
+    config: WatchConfig,
+    position: Position,
+    *,
+    loss: float,
+    norm: float,
+    num_terms: float,
+    rate: float,
+    num_steps: int,
+) -> bool:
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
+
+    `norm` is that of the gradient, `rate` the learning rate as a share of its peak.
+    """
+    usual = median(position.norms) if len(position.norms) >= FEWEST_NORMS else math.inf
+    if math.isfinite(norm):
+        position.norms = [*position.norms, norm][-KEPT_NORMS:]
+    if num_terms == 0:
+        name, reason, action = "no_targets", "no token of the batch is supervised", "skip"
+    elif rate <= 0:
+        name, reason, action = "rate_0", "the learning rate is 0", "skip"
+    elif not (math.isfinite(loss) and math.isfinite(norm)):
+        name, reason = "not_finite", f"loss {loss}, gradient norm {norm}"
+        action = config.not_finite
+    elif norm > config.spike_factor * usual:
+        name, reason = "spike", f"gradient norm {norm:.3g}, usually {usual:.3g}"
+        action = config.spike
+    else:
+        position.skips_in_a_row = 0
+        return True
+    where = f"step {position.step + 1} of {num_steps}: {reason}"
+    if action == "stop":
+        raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
+    name = f"{'skipped' if action == 'skip' else 'noticed'}/{name}"
+    position.anomalies[name] = position.anomalies.get(name, 0) + 1
+    position.skips_in_a_row = 0 if action == "count" else position.skips_in_a_row + 1
+    if position.skips_in_a_row >= config.most_skips:
+        raise TrainingError(f"{where}; skipped {config.most_skips} steps in a row")
+    return action == "count"
 
 
 @contextmanager
