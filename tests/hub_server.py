@@ -102,10 +102,10 @@ class HubServer:
             case "preupload":
                 return 200, {"files": [_mode(each) for each in json.loads(body)["files"]]}
             case "commit":
-                return self._commit(repo, body)
+                return self._commit(repo, body, found[2])
         return 200, {"id": found[2], "private": repo.is_private, "sha": "0" * 40}
 
-    def _commit(self, repo: Repo, body: bytes) -> tuple[int, Any]:
+    def _commit(self, repo: Repo, body: bytes, name: str) -> tuple[int, Any]:
         for line in body.splitlines():
             operation = json.loads(line)
             value = operation["value"]
@@ -117,7 +117,8 @@ class HubServer:
                     return 400, {"error": "checksum"}
                 repo.files[value["path"]] = content
         repo.num_commits += 1
-        return 200, {"commitUrl": f"{self.url}/commit/1", "commitOid": "1" * 40, "success": True}
+        url = f"{self.url}/{name}/commit/{'1' * 40}"
+        return 200, {"commitUrl": url, "commitOid": "1" * 40, "success": True}
 
 
 def faults(card: str) -> list[dict[str, str]]:

@@ -68,7 +68,7 @@ COMMANDS = {
     },
     "init": {"folder"},
     "plan": {"--ablate", "--json", "--out", "--set", "--within-days", "recipe"},
-    "push": {"--public", "--to", "--yes", "run"},
+    "push": {"--out", "--public", "--to", "--yes", "run"},
     "quickstart": {"--out", "--set", "--thorough", "--workers", "loop"},
     "recipes": {"--schema", "name"},
     "report": {"--ablate", "--out", "--set", "recipe"},

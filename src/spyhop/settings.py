@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+from pydantic_core.core_schema import NullableSchema
 
 from spyhop.schema import RecipeError, model_in
 
@@ -224,11 +224,6 @@ class TomlSchema(GenerateJsonSchema):
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
         """Take `false` in the place of null."""
         return {"anyOf": [self.generate_inner(schema["schema"]), {"const": False}]}
-
-    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        """State a default that a file can have."""
-        found = super().default_schema(schema)
-        return {name: value for name, value in found.items() if (name, value) != ("default", None)}
 
 
 def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)

@@ -1,6 +1,7 @@
 """A finished run goes to the hub and comes back: files, cards, checksums; inputs, steps, scores."""
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -30,6 +31,8 @@ suites = [{{ suite = "mine.toml", path = "{items}" }}]
 [runtime]
 device = "cpu"
 """
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+"""The hub's own client uploads in a way that its HTTP library deprecates."""
 PAPERS = {"train": ("2306.02707",)}
 
 
@@ -88,11 +91,15 @@ def test_without_yes_the_files_are_listed_and_nothing_is_sent(folder: Path, hub:
         "spyhop/run.json", "spyhop/mine.toml",
     } <= names  # fmt: skip
     assert hub.requests == []
+    assert cli("push", folder, "--to", "me/small", "--out", "look").code == 0
+    assert (Path("look/model") / "README.md").read_text().startswith("---\n")
+    assert {str(p.relative_to("look/model")) for p in Path("look/model").rglob("*")} >= names
+    assert hub.requests == []
 
 
 def test_a_push_is_private_whole_and_checked(folder: Path, hub: HubServer, cli, tmp_path: Path):
     done = cli("push", folder, "--to", "me/small", "--yes")
-    assert done.code == 0 and f"pushed: {hub.url}/commit/1" in done.stdout, done
+    assert done.code == 0 and f"pushed: {hub.url}/me/small/commit/1" in done.stdout, done
     repo = hub.repos["model/me/small"]
     assert repo.is_private and repo.num_commits == 1 and not any("record" in n for n in repo.files)
     got = _download(hub, "model/me/small", tmp_path / "got")
@@ -135,13 +142,41 @@ def test_cards_name_papers_and_the_data_set(tmp_path: Path, folder: Path):
     assert card.count("## Scores") == card.count("## Reproduce") == 1
 
 
+@pytest.mark.slow
+def test_a_run_of_orca_has_a_model_and_a_data_set(tmp_path: Path, tiny_folder: Path, cli):
+    lines = [f"What is {n}?\t{n}\tIt is so." for n in range(40)]
+    (tmp_path / "cot").mkdir()
+    (tmp_path / "cot" / "toy_train.tsv").write_text("\n".join(lines))
+    Path("o.toml").write_text(
+        f'recipe = "orca"\nprobe = false\n[[collections]]\npath = "cot"\n[student]\n'
+        f'base = "{tiny_folder}"\n[train]\nepochs = 1.0\nbatch_tokens = 400\nmax_tokens = 90\n'
+    )
+    done = cli("run", "o.toml", "--set", "runtime.device=cpu", "--out", "out")
+    assert done.code == 0, done
+    assert cli("push", "out/runs/o", "--to", "me/o", "--out", "look").code == 0
+    heads = {
+        kind: yaml.safe_load(Path(f"look/{kind}/README.md").read_text().split("---\n")[1])
+        for kind in ("model", "dataset")
+    }
+    assert heads["model"]["datasets"] == ["me/o"] and "model-index" not in heads["model"]
+    assert all("arxiv:2306.02707" in head["tags"] for head in heads.values())
+    assert Path("look/dataset/data/train.parquet").is_file() and heads["dataset"]["configs"]
+    done = cli("reproduce", "look/dataset", "--out", "again")
+    assert done.stdout.count("\nmissing input: ") == 2 and "model: not run" in done.stdout, done
+    for kind in ("model", "dataset"):
+        shutil.copytree("cot", f"look/{kind}/spyhop/cot")
+        shutil.copytree(tiny_folder, f"look/{kind}/spyhop/{tiny_folder.name}")
+        done = cli("reproduce", f"look/{kind}", "--out", "out")
+        assert done.code == 0 and "model: same" in done.stdout, done
+
+
 def test_the_record_names_no_folder_of_this_machine(home: Path, folder: Path):
     record, files = publish(folder)
     text = record.model_dump_json() + "".join(files.values())
     assert str(home) not in text and "/far/" not in text and "../" not in text
     settings = tomllib.loads(files["recipe.toml"])
-    assert settings["rows"] == ["other-rows.jsonl", "rows.jsonl"] or settings["rows"] == [
-        "rows.jsonl", "other-rows.jsonl",
+    assert settings["rows"] == ["other/rows.jsonl", "rows.jsonl"] or settings["rows"] == [
+        "rows.jsonl", "other/rows.jsonl",
     ]  # fmt: skip
     assert settings["train"]["epochs"] == 2.0 and settings["base"] == "base"
     assert tomllib.loads(files["mine.toml"])["note"] == "Mine." and "runtime" not in settings
@@ -152,12 +187,12 @@ def test_runs_that_cannot_be_pushed_say_why(tmp_path: Path, folder: Path, cli):
     recipe.add("few", toys.numbers, Numbers(num_rows=3))
     run(resolve(recipe, tmp_path), Runtime())
     for place, reason in (
-        (tmp_path / "runs/toy", "made by a script, so its settings are not known"),
-        (tmp_path, "no folder of a run"),
+        (tmp_path / "runs/toy", "made by a script, so the settings of this run are not known"),
+        (tmp_path, "no run (runs/<name>"),
     ):
         done = cli("push", place, "--to", "me/toy")
         assert done.code == 2 and reason in done.stderr and done.stderr.count("\n") == 1
-    other = shutil.copytree(folder, tmp_path / "copy", symlinks=True)
+    other = shutil.copytree(folder, folder.with_name("copy"), symlinks=True)
     (other / "student").unlink()
     assert "not finished: student" in cli("push", other, "--to", "me/toy").stderr
 
@@ -172,12 +207,9 @@ def test_missing_inputs_are_named_and_the_rest_is_planned(folder: Path, tmp_path
     card = _published(folder, tmp_path / "card") / "README.md"
     done = cli("reproduce", card, "--out", tmp_path / "out", "--set", "runtime.device=cpu")
     assert done.code == 2 and "train.tune" in done.stdout, done
-    inputs = [line for line in done.stdout.splitlines() if line.startswith("input ")]
-    assert len(inputs) >= 4 and all(": missing (read by " in line for line in inputs)
-    assert any(
-        f"input base: missing (read by student; {card.parent}/spyhop/base)" in i for i in inputs
-    )
-    assert "not the same run: " in done.stderr and " missing" in done.stderr
+    missing = [line for line in done.stdout.splitlines() if line.startswith("missing input: ")]
+    assert len(missing) == 4 and f"missing input: {card.parent}/spyhop/base" in missing
+    assert "not the same run: " in done.stderr and "4 missing" in done.stderr
 
 
 def test_a_run_in_another_place_is_the_same(home: Path, folder: Path, tmp_path: Path, cli):
@@ -185,41 +217,41 @@ def test_a_run_in_another_place_is_the_same(home: Path, folder: Path, tmp_path: 
     card = _published(folder, tmp_path / "card")
     names = tomllib.loads((card / "spyhop/recipe.toml").read_text())["rows"]
     for name, source in zip(names, ("data/rows.jsonl", "work/rows.jsonl"), strict=True):
+        (card / "spyhop" / name).parent.mkdir(exist_ok=True)
         shutil.copy(home / source, card / "spyhop" / name)
     shutil.copy(home / "far/items.jsonl", card / "spyhop")
     shutil.copytree(home / "far/base", card / "spyhop/base")
     again = ("reproduce", card, "--out", tmp_path / "out", "--set", "runtime.device=cpu")
     done = cli(*again)
-    assert done.code == 0 and "step student: not run" in done.stdout, done
+    assert done.code == 0 and "student: not run" in done.stdout, done
     done = cli(*again, "--yes")
     assert done.code == 0, done
-    lines = [
-        line for line in done.stdout.splitlines() if line.startswith(("input", "step", "score"))
-    ]
-    others = [line for line in lines if not line.partition(" (")[0].endswith(": same")]
-    assert others in ([], ["step report: other content"]), others
-    assert any(line.startswith("score scores-student mine: same (") for line in lines)
+    states = {line.partition(": ")[0]: line for line in done.stdout.splitlines()}
+    record, _ = publish(folder)
+    assert "report" not in record.steps and len(record.steps) > 6
+    assert [name for name in record.steps if states[name] != f"{name}: same"] == []
+    assert states["scores-student mine"].startswith("scores-student mine: same (")
     (card / "spyhop/rows.jsonl").write_text(json.dumps({"instruction": "a", "response": "b"}))
     done = cli(*again, "--set", "train.epochs=3.0")
-    assert done.code == 2 and "input rows.jsonl: different" in done.stdout
-    assert "step student: other settings (epochs: 2.0 became 3.0)" in done.stdout
-    assert "step base" not in done.stdout and "other settings" in done.stderr
+    assert done.code == 2 and "student: different (epochs: 2.0 became 3.0" in done.stdout
+    assert re.search(r"rows-\d: different \(\S+: \S+/rows.jsonl in place of", done.stdout), done
+    assert "not the same run: " in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("then", "state"), [((1, 2), "same"), ((2, 4), "within interval"), ((99, 100), "different")]
-)
-def test_scores_are_the_same_within_the_interval_or_different(
-    folder: Path, home: Path, then: tuple[int, int], state: str
-):
+def test_scores_are_the_same_within_the_interval_or_different(folder: Path, home: Path):
     record, _ = publish(folder)
     built, _ = load(home / "work" / "r.toml", ["train.epochs=2.0"], {})
     resolved = resolve(built, folder.parent.parent)
-    name = "scores-student"
-    then = record.scores[name]["mine"] if state == "same" else then
-    changed = record.model_copy(update={"scores": {name: {"mine": then}}})
-    found = list(check_scores(changed, resolved))
-    assert [(n, s) for n, s, _ in found] == [(f"{name} mine", state)]
+    right, num = record.scores["scores-student"]["mine"]
+    far = (0, 100) if right / num >= 0.5 else (100, 100)
+    for then, state in (
+        ((right, num), "same"), ((2 * right, 2 * num), "within interval"), (far, "different")
+    ):  # fmt: skip
+        changed = record.model_copy(update={"scores": {"scores-student": {"mine": then}}})
+        found = list(check_scores(changed, resolved))
+        assert [(name, found_state) for name, found_state, _ in found] == [
+            ("scores-student mine", state)
+        ]
 
 
 def test_a_folder_without_a_record_is_one_line(tmp_path: Path):

@@ -9,19 +9,21 @@ from spyhop.cli.running import load, print_plan, run_and_report, say
 from spyhop.recipe import resolve
 from spyhop.recipe.hub import upload, write_repositories
 from spyhop.recipe.published import read_published
-from spyhop.recipe.reproduce import GOOD, check_inputs, check_scores, check_steps
+from spyhop.recipe.reproduce import GOOD, check_scores, check_steps
 from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError
 
 
-def push(run: Path, to: str, yes: bool = False, public: bool = False) -> None:
+def push(
+    run: Path, to: str, yes: bool = False, public: bool = False, out: Path | None = None
+) -> None:
     """Push a finished run's model and data set to the Hugging Face hub.
 
     Without --yes it shows what would be sent, and sends nothing.
     """
     papers = {name: kind.papers for name, kind in RECIPES.items()}
     with TemporaryDirectory() as place:
-        for folder, kind in write_repositories(run, Path(place), to, papers).items():
+        for folder, kind in write_repositories(run, out or Path(place), to, papers).items():
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             sizes = {path.relative_to(folder): path.stat().st_size for path in files}
             total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:,.1f} MB"
@@ -36,9 +38,9 @@ def push(run: Path, to: str, yes: bool = False, public: bool = False) -> None:
 def reproduce(
     card: Path, store: Path | None = None, set_: list[str] = NO_NAMES, yes: bool = False
 ) -> None:
-    """Rebuild the plan of a published model or data set, and compare digests and scores.
+    """Repeat a published run; compare digests and scores.
 
-    Without --yes nothing is run: it compares what the output folder has.
+    Without --yes nothing is run: the plan is shown, and what the output folder has is compared.
     """
     published, recipe = read_published(card)
     built, runtime = load(recipe, set_, {})
@@ -48,12 +50,10 @@ def reproduce(
     resolved = resolve(built, folder, without_missing=True)
     if not yes:
         print_plan(resolved, runtime)
-    found = []
-    for title, check in (("input", check_inputs), ("step", check_steps), ("score", check_scores)):
-        for name, state, about in check(published, resolved):
-            found.append(state)
-            say(f"{title} {name}: {state}{f' ({about})' if about else ''}")
-    if bad := [state for state in found if state not in GOOD]:
+    missing = resolved.missing or []
+    say(*(f"missing input: {path}" for path in missing))
+    found = [*check_steps(published, resolved), *check_scores(published, resolved)]
+    say(*(f"{name}: {state}{about and f' ({about})'}" for name, state, about in found))
+    if bad := [state for _, state, _ in found if state not in GOOD] + ["missing"] * len(missing):
         kinds = ", ".join(f"{bad.count(kind)} {kind}" for kind in dict.fromkeys(bad))
         raise ArtifactError(f"{card}: not the same run: {kinds}")
-    say(f"{found.count('same')} of {len(found)} the same")

@@ -45,10 +45,10 @@ def _described(command: str, parameter: Parameter) -> Parameter:
     info: dict[str, Any] = {"help": given} if isinstance(given, str) else dict(given)
     if Path in (kind, *get_args(kind)) and name in ("out", "store"):
         info["callback"] = _expanded
-    if source := info.pop("complete", ""):  # imported at use, when a shell asks
-        info["autocompletion"] = lambda ctx: getattr(
-            import_module("spyhop.cli.completion"), source
-        )(ctx)
+    if kind_of_words := info.pop("complete", ""):  # imported when a shell asks
+        info["autocompletion"] = lambda ctx: import_module("spyhop.cli.completion").words(
+            kind_of_words, ctx
+        )
     if role == "arguments":
         described: Any = typer.Argument(show_default=False, **info)
     else:

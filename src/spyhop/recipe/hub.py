@@ -9,13 +9,13 @@ import yaml
 
 from spyhop.lazy import library
 from spyhop.recipe.events import RUN
-from spyhop.recipe.published import FOLDER, PublishedRun, publish
+from spyhop.recipe.published import DATASET, FOLDER, PublishedRun, publish
 from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS, RECORD, digests, load
 from spyhop.text.template import write_markdown
 
-KINDS = {"train.release": "model", "report.dataset": "dataset"}
+KINDS = {"train.release": "model", DATASET: "dataset"}
 """Stages whose folders are pushed, and the kind of their repository."""
 CARD, SUMS = "README.md", "SHA256SUMS"
 
@@ -33,7 +33,7 @@ def write_repositories(
     run, settings = publish(folder)
     steps = {n: KINDS[record.stage] for n, record in run.steps.items() if record.stage in KINDS}
     if not steps:
-        raise InputError(f"{folder}: this run has no step of {' or '.join(KINDS)} to push")
+        raise InputError(f"{folder}: no model or data set to push; `orca` and `train` make them")
     own = {RUN: run.model_dump_json(indent=1), **settings}
     for name, kind in steps.items():
         artifact, out = load((folder / name).resolve()), place / name
@@ -94,7 +94,7 @@ def upload(folder: Path, kind: str, repo: str, *, is_public: bool = False) -> st
         if not is_public and not api.repo_info(**about).private:
             raise InputError(f"{repo}: this repository is public; add --public to push to it")
         made = api.upload_folder(**about, folder_path=folder, commit_message="Push a spyhop run")
-    except (errors.HTTPError, ValueError, OSError) as error:
+    except (errors.HTTPError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{repo}: cannot be pushed ({reason:.300})") from None
     return str(made.commit_url)

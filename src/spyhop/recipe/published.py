@@ -15,17 +15,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spyhop.recipe.events import RUN
 from spyhop.schema import InputError
 from spyhop.settings import read_toml, to_toml
-from spyhop.store import Artifact
 from spyhop.store.artifact import Record, load
 from spyhop.train.release import totals
 
 FOLDER, RECIPE = "spyhop", "recipe.toml"
-MEASURE = "evaluate.measure"
+MEASURE, DATASET = "evaluate.measure", "report.dataset"
 _PLACE = re.compile(r"(^|\()/.*/")
 
 
 class PublishedRun(BaseModel):
-    """All steps of a finished run, in the order of the recipe."""
+    """The steps of a finished run in the order of the recipe, without pages: they state dates."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,33 +48,34 @@ def publish(folder: Path) -> tuple[PublishedRun, dict[str, str]]:
         tables, names = about["settings"], [step["name"] for step in about["steps"]]
         is_done = about["state"] == "done"
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{folder}: no folder of a run (runs/<name> of an output folder)"
-        ) from None
-    made = {name: load(folder / name) for name in names}
-    missing = [name for name, artifact in made.items() if artifact is None]
-    if not is_done or missing or tables is None:
-        reason = f"not finished: {', '.join(missing)}" if missing else "not finished"
-        reason = reason if tables or missing else "made by a script, so its settings are not known"
-        raise InputError(f"{folder}: this run is {reason}")
+        raise InputError(f"{folder}: no run (runs/<name> of an output folder)") from None
+    made = {name: artifact for name in names if (artifact := load(folder / name))}
+    if not is_done or len(made) < len(names):
+        missing = ", ".join(name for name in names if name not in made)
+        raise InputError(f"{folder}: this run is not finished{missing and f': {missing}'}")
+    if tables is None:
+        raise InputError(f"{folder}: made by a script, so the settings of this run are not known")
     run = PublishedRun(
         spyhop=about["spyhop"], recipe=tables["recipe"], name=about["recipe"],
-        steps={name: _portable_record(artifact) for name, artifact in made.items() if artifact},
+        steps={
+            name: _portable_record(artifact.record) for name, artifact in made.items()
+            if not artifact.record.stage.startswith("report.") or artifact.record.stage == DATASET
+        },
         scores={
             name: {suite: (right, num) for suite, right, num in totals(artifact)}
-            for name, artifact in made.items() if artifact and artifact.record.stage == MEASURE
+            for name, artifact in made.items() if artifact.record.stage == MEASURE
         },
     )  # fmt: skip
     own = Path(about["settings_folder"])
     return run, _settings(PurePosixPath(RECIPE), tables, own, {RECIPE: Path(), RUN: Path()})
 
 
-def _portable_record(artifact: Artifact) -> Record:
+def _portable_record(record: Record) -> Record:
     inputs = {
         key: [each.model_copy(update={"name": _PLACE.sub(r"\1", each.name)}) for each in some]
-        for key, some in artifact.record.inputs.items()
+        for key, some in record.inputs.items()
     }
-    return artifact.record.model_copy(update={"inputs": inputs, "files": {}})
+    return record.model_copy(update={"inputs": inputs, "files": {}})
 
 
 def _settings(
@@ -110,7 +110,7 @@ def _portable(value: Any, folder: Path, places: dict[str, Path]) -> Any:  # noqa
     is_beside = not given.is_absolute() and not {"..", "~"} & {*given.parts}
     name = value if is_beside else given.name
     while places.setdefault(name, path) != path:
-        name = f"other-{name}"
+        name = f"other/{name}"  # a file's own name is part of its identity
     return name
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from spyhop.recipe.graph import RecipeStep, parents
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import by_name
-from spyhop.store import Artifact, pointed
+from spyhop.store import Artifact, Record, pointed
 from spyhop.store.artifact import load
 
 SHOWN_CHARS = 60
@@ -29,17 +29,18 @@ def why(resolved: Resolved, step: RecipeStep) -> list[str]:
     reasons = [f"{name} runs again" for name in again[:SHOWN_PARENTS]]
     if len(again) > SHOWN_PARENTS:
         reasons.append(f"so do {len(again) - SHOWN_PARENTS} other inputs")
-    if before.record.version != step.stage.version:
-        reasons.append(f"{step.stage.name} is now version {step.stage.version}")
-    reasons += changes(before.record.config, step.config.model_dump(mode="json"))
-    reasons += _input_changes(resolved, step, before)
+    reasons += differences(resolved, step, before.record)
     return reasons or ["what the last run made is gone"]
 
 
-def _input_changes(resolved: Resolved, step: RecipeStep, before: Artifact) -> Iterator[str]:
+def differences(resolved: Resolved, step: RecipeStep, before: Record) -> Iterator[str]:
+    """Yield how a step differs from one that was made: version, settings, finished inputs."""
+    if before.version != step.stage.version:
+        yield f"{step.stage.name} is now version {step.stage.version}"
+    yield from _changes(before.config, step.config.model_dump(mode="json"), "")
     now = resolved.inputs(step)
     labels = resolved.labels(step)
-    for name, old in before.record.inputs.items():
+    for name, old in before.inputs.items():
         items = by_name(now[name]) if name in now else {}
         if len(items) != len(old):
             yield f"{name}: {len(old)} inputs became {len(items)}"
@@ -49,25 +50,25 @@ def _input_changes(resolved: Resolved, step: RecipeStep, before: Artifact) -> It
             folder = item if isinstance(item, Artifact) else item.folder
             if folder is not None and not folder.digest:
                 continue  # it runs again, and says so itself
-            if called != record.name:
+            if item.digest == record.digest:
+                if step.stage.shows_names and slot != record.slot:
+                    yield f"{name}: {record.slot!r} is now called {slot!r}"
+            elif called != record.name:
                 yield f"{name}: {called} in place of {record.name}"
-            elif step.stage.shows_names and slot != record.slot:
-                yield f"{name}: {record.slot!r} is now called {slot!r}"
-            elif item.digest != record.digest:
+            else:
                 changed = "the content of " if isinstance(item, Artifact) else ""
                 yield f"{name}: {changed}{called} changed"
 
 
-def changes(old: Any, new: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401 (plain JSON)
-    """Yield what differs between two configs, by the names of the settings."""
+def _changes(old: Any, new: Any, path: str) -> Iterator[str]:  # noqa: ANN401 (plain JSON)
     if old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
-            yield from changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+            yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from changes(one, other, f"{path}[{place}]")
+            yield from _changes(one, other, f"{path}[{place}]")
     else:
         yield f"{path}: {_short(old)} became {_short(new)}"
 
