@@ -150,9 +150,11 @@ def _cost_sections(
         return []
     sizes = config.sizes or {name: (name,) for name in config.phases}
     arms = {
-        arm: [costed(root, students[config.phases[name][-1]],
-                     scores.get(f"base-{name.removeprefix('student-')}", scores["base"]), scores[name])
-              for name in names if name in scores]
+        arm: [
+            costed(root, students[config.phases[name][-1]], base or scores["base"], scores[name])
+            for name in names if name in scores
+            for base in [scores.get(f"base-{name.removeprefix('student-')}")]
+        ]
         for arm, names in sizes.items()
     }  # fmt: skip
     found = point_cost_section(arms, "the base")
