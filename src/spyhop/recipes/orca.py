@@ -323,15 +323,17 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
                 name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
             )
             controls[name][name] = given
-    human, same = {}, {}
+    human: dict[str, Ref] = {}
+    same: dict[str, Ref] = {}
     if "humans" in config.ablate:
-        recorded = _use(r, config, data, Answering(recorded="rationales"), "human")
+        people = _use(r, config, data, Answering(recorded="rationales"), "human")
+        assert people.folder is not None
         kept = r.add(
             "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
-            recorded=recorded.folder,
+            recorded=people.folder,
         )  # fmt: skip
         plain = augment.AnswerConfig()
-        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=recorded)
+        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=people)
         like = augment.FilterAnswersConfig()
         same = {
             f"same.{name}": r.add(
