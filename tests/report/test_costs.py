@@ -113,10 +113,13 @@ def test_rounds_and_further_bases_gain_over_their_own_base(tmp_path: Path):
         for name, num in right.items()
     }  # fmt: skip
     usage = {"prompt_tokens": 10.0, "response_tokens": 10.0}
-    record = Record(key="k", stage="train.tune", version=1, config={}, inputs={}, digest="d",
-                    usage=usage)  # fmt: skip
+    record = Record(
+        key="k", stage="train.tune", version=1, config={}, inputs={}, digest="d", usage=usage
+    )
     config = ReportConfig(title="t", phases={n: (n,) for n in right if not n.startswith("base")})
-    students = {name: Artifact(tmp_path, record) for name in config.phases}
+    students = {
+        name: Artifact(tmp_path, record.model_copy(update={"key": name})) for name in config.phases
+    }
     (made,) = _cost_sections(tmp_path, config, students, scores)
     gains = re.findall(r"<td[^>]*>(\+\d+\.\d) \[", "".join(made.blocks))[::3]
     assert gains == ["+40.0", "+20.0", "+10.0"]
