@@ -15,8 +15,7 @@ from hub_server import TOKEN, HubServer
 from spyhop.cli.running import load
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.hub import write_repositories
-from spyhop.recipe.published import publish, read_published
-from spyhop.recipe.reproduce import check_scores
+from spyhop.recipe.published import check_scores, publish, read_published
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError
 from toys import Numbers

@@ -8,8 +8,7 @@ from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, run_and_report, say
 from spyhop.recipe import resolve
 from spyhop.recipe.hub import upload, write_repositories
-from spyhop.recipe.published import read_published
-from spyhop.recipe.reproduce import GOOD, check_scores, check_steps
+from spyhop.recipe.published import GOOD, check_scores, check_steps, read_published
 from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError
 
