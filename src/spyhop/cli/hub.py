@@ -55,4 +55,4 @@ def reproduce(
     say(*(f"{name}: {state}{about and f' ({about})'}" for name, state, about in found))
     if bad := [state for _, state, _ in found if state not in GOOD] + ["missing"] * len(missing):
         kinds = ", ".join(f"{bad.count(kind)} {kind}" for kind in dict.fromkeys(bad))
-        raise ArtifactError(f"{card}: not the same run: {kinds}")
+        raise ArtifactError(f"{card}: not reproduced: {kinds}")
