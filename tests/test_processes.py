@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from spyhop import processes
-from spyhop.processes import ProcessDied, WorkerProcess, WorkItem, cause_of_death, ready
+from spyhop.processes import ProcessDied, Service, WorkerProcess, WorkItem, cause_of_death, ready
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,20 @@ def test_a_worker_keeps_to_its_memory_cap():
         assert worker.receive() == "memory"
     finally:
         worker.kill()
+
+
+def test_a_service_keeps_its_worker_and_replaces_a_dead_one():
+    service = Service("support.child:number", WorkItem(time_s=30))
+    try:
+        first = service.ask("go")
+        assert service.ask("go") == first != os.getpid()
+        with pytest.raises(ProcessDied, match="exit code 0"):
+            service.ask("end")
+        second = service.ask("go")
+        assert second != first and not psutil.pid_exists(first)
+    finally:
+        service.close()
+    assert not psutil.pid_exists(second)
 
 
 def test_ready_returns_the_workers_with_news():

@@ -71,13 +71,15 @@ def test_the_commands_of_the_tutorial_on_prompts_run(tmp_path: Path):
         )
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], env={**os.environ, "KEY": server.key},
-            cwd=tmp_path, capture_output=True, text=True, timeout=100,
+            cwd=tmp_path, capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert len(server.billed()) == 5  # one by doctor, four prompts
-    rows = [json.loads(line) for line in (tmp_path / "answers/answers.jsonl").open()]
-    prompts = [json.loads(line) for line in (tmp_path / "prompts.jsonl").open()]
-    assert [row.get("prompt") for row in rows] == [row.get("prompt") for row in prompts]
+    asked, answered = (
+        [json.loads(line).get("prompt") for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("prompts.jsonl", "answers/answers.jsonl")
+    )
+    assert answered == asked
     assert (tmp_path / "mine/mine.toml").is_file()
 
 

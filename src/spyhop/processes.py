@@ -138,10 +138,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class Service:
     """A worker that is started by the first request, and by the first one after its death.
 
-    `first` is sent before any other item: imports must not count towards a request's time cap.
+    Each request is a `WorkItem` and a message. `first` is one that is made before any other:
+    imports must not count towards a request's time cap.
     """
 
-    def __init__(self, serve: str, first: WorkItem | None = None) -> None:
+    def __init__(self, serve: str, *first: object) -> None:
         self._serve, self._first = serve, first
         self._worker: WorkerProcess | None = None
         self._lock = threading.Lock()
@@ -154,14 +155,13 @@ class Service:
         """
         with self._lock:
             try:
-                if self._worker is None:
-                    self._worker = WorkerProcess(self._serve)
-                    if self._first is not None:
-                        self._worker.send(self._first)
-                        self._worker.receive()
-                for message in messages:
-                    self._worker.send(message)
-                return self._worker.receive()
+                first = () if self._worker else self._first
+                self._worker = self._worker or WorkerProcess(self._serve)
+                for request in filter(None, (first, messages)):
+                    for message in request:
+                        self._worker.send(message)
+                    reply = self._worker.receive()
+                return reply
             except (ProcessDied, OSError):
                 self._worker = None
                 raise

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from spyhop.schema import RecipeError
+from spyhop.schema import Frozen, RecipeError
 from spyhop.settings import InputPath
 
 
@@ -41,12 +41,10 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
 
-class Resources(BaseModel):
+class Resources(Frozen):
     """Resources of one step."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
     device: Device = "auto"
     """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""

@@ -78,16 +78,20 @@ class NotInstalled(SpyhopError):
     """A library of an extra is not installed."""
 
 
-class Config(BaseModel):
+class Frozen(BaseModel):
+    """Plain data that never changes; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Config(Frozen):
     """Settings of a stage, a model or a recipe. Frozen; unknown fields are refused.
 
     Every field is part of the identity: changing any value changes the key of the artifact. Where
     and how fast something runs belongs to `spyhop.runtime.Runtime` instead.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,18 +125,14 @@ class NoConfig(Config):
     """Settings of a stage that has none."""
 
 
-class Row(BaseModel):
+class Row(Frozen):
     """One row of an artifact. `id` is stable: a hash of the source text, or made from one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     id: str
 
 
-class Message(BaseModel):
+class Message(Frozen):
     """One turn of a conversation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     role: Role
     content: str
@@ -263,10 +263,8 @@ class Segment(Row):
     """File and offset of the page."""
 
 
-class Rating(BaseModel):
+class Rating(Frozen):
     """A judge's rating of a pair. A rating that failed is missing, never a low score."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     score: float | None
     """From 1 (worst) to 5, with fractions if the method gives any; null if missing."""

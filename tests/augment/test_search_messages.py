@@ -8,7 +8,7 @@ import pytest
 from spyhop import world
 from spyhop.augment import SearchMessagesConfig, search_messages
 from spyhop.augment.search_messages import still_best
-from spyhop.collect import MessageRate, PairConfig, SystemMessage, pair
+from spyhop.collect import DrawConfig, MessageRate, PairConfig, SystemMessage, draw, pair
 from spyhop.models import ModelUse
 from spyhop.schema import InputError, Prompt, Query
 from spyhop.store import Artifact
@@ -23,13 +23,13 @@ MESSAGES = tuple(
 )  # fmt: skip
 
 
-def _queries(folder: Path, num: int = 120) -> Artifact:
+def _queries(folder: Path, num: int = 80) -> Artifact:
     config = world.ProblemsConfig(num_rows=num, families=("coin", "lift"))
     return world.draw_queries.run(folder, config)
 
 
 def _search(folder: Path, queries: Artifact, **changes) -> dict[tuple[str, str], MessageRate]:
-    config = SearchMessagesConfig(**{"num_queries": 80, "messages": MESSAGES, **changes})
+    config = SearchMessagesConfig(**{"messages": MESSAGES, **changes})
     solver = world.SolverConfig(slip_rate=0.15)
     teacher = ModelUse(world.Solver(solver=solver))
     made = search_messages.run(folder, config, queries=queries, teacher=teacher)
@@ -52,14 +52,15 @@ def test_equal_messages_are_all_kept_and_all_are_asked(tmp_path: Path):
 
 
 def test_prompts_follow_the_search_and_leave_its_queries_out(tmp_path: Path):
-    queries = _queries(tmp_path)
-    config = SearchMessagesConfig(num_queries=40, messages=MESSAGES)
+    queries = _queries(tmp_path, 120)
+    some = draw.run(tmp_path, DrawConfig(num_rows=80), queries={"all": queries})
+    config = SearchMessagesConfig(messages=MESSAGES)
     teacher = ModelUse(world.Solver())
-    made = search_messages.run(tmp_path, config, queries=queries, teacher=teacher)
+    made = search_messages.run(tmp_path, config, queries=some, teacher=teacher)
     pairing = PairConfig(messages=MESSAGES, shares={"*": {"steps": 1.0}})
     prompts = list(pair.run(tmp_path, pairing, queries=queries, searched=made).rows(Prompt))
     asked = {name for row in made.rows(MessageRate) for name in row.query_ids}
-    assert len(asked) == 40 and len(prompts) == 80
+    assert len(asked) == 80 and len(prompts) == 40
     assert asked.isdisjoint(prompt.query_id for prompt in prompts)
     assert {prompt.system_id for prompt in prompts} == {"answer"}
     plain = pair.run(tmp_path, pairing, queries=queries)

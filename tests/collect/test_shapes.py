@@ -148,7 +148,7 @@ CHOICE = {"q": "Which?", "gold": "B"}
 )
 def test_columns_compose(row: dict[str, Any], columns: dict[str, str], query: str, target: str):
     found = compose(row, Columns(task="", **columns), "here")
-    assert (found.query, found.target) == (query, target)
+    assert (found["query"], found["target"]) == (query, target)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +174,5 @@ def test_a_column_that_is_no_text_shows_its_value(row: Any, columns: dict[str, s
 def test_the_shared_gold_answers(data_dir: Path):
     lines = (data_dir / "gsm8k" / "train.jsonl").read_text().splitlines()
     columns = Columns(query="question", target="answer", target_after="####", task="")
-    golds = [compose(json.loads(line), columns, "here").target for line in lines]
+    golds = [compose(json.loads(line), columns, "here")["target"] for line in lines]
     assert len(golds) > 7000 and all(gold.replace(",", "").lstrip("-").isdigit() for gold in golds)

@@ -56,7 +56,7 @@ def test_a_model_on_two_nodes_gives_the_same_rows_and_one_may_die(
     here = _told(tmp_path / "here", tiny_folder)
     assert _told(tmp_path / "client", tiny_folder, two_nodes[1]).digest == here.digest
     port, killed = int(two_nodes[0].rpartition(":")[2]), list[int]()
-    progress = model_base.BatchModel._answers
+    progress = model_base.BatchModel._computed
 
     def answers(self: Any, asked: Any, due: Any) -> Any:
         for number, found in enumerate(progress(self, asked, due)):
@@ -67,7 +67,7 @@ def test_a_model_on_two_nodes_gives_the_same_rows_and_one_may_die(
                 last.kill()
             yield found
 
-    monkeypatch.setattr(model_base.BatchModel, "_answers", answers)
+    monkeypatch.setattr(model_base.BatchModel, "_computed", answers)
     there = _told(tmp_path / "there", tiny_folder, two_nodes[0])
     assert killed and there.digest == here.digest
     assert there.record.usage == here.record.usage

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import toys
 from corpus.pages import write_articles
@@ -19,7 +20,6 @@ from spyhop.recipe.resolve import Resolved
 from spyhop.runtime import Runtime, Shard
 from spyhop.schema import ArtifactError, RecipeError, Unfinished
 from spyhop.store import Artifact
-from spyhop.store import work as store_work
 from toys import Numbers, Sum
 
 
@@ -112,10 +112,13 @@ def test_no_lock_is_taken_for_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     recipe, root = _recipe(tmp_path / "log"), tmp_path / "store"
     _round(root, recipe, [0], 3)
 
-    def refuse(path: Path) -> None:
-        raise AssertionError(f"a lock: {path}")
+    acquire = FileLock.acquire
 
-    monkeypatch.setattr(store_work, "FileLock", refuse)
+    def checked(lock: FileLock, *given: object, **options: object) -> object:
+        assert not Path(lock.lock_file).is_relative_to(root)
+        return acquire(lock, *given, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", checked)
     for numbers in itertools.repeat([1, 2, 3], 4):
         waits = _round(root, recipe, numbers, 3)
     assert not waits and not list(root.glob(".journal/*.lock"))

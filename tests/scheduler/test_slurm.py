@@ -40,6 +40,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,bf_interval=1
 ReturnToService=2
+SlurmdParameters=config_overrides
 KillWait=5
 NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
@@ -82,7 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         for command in commands:
             subprocess.run(command, check=True, timeout=30, stdout=subprocess.DEVNULL)
-        _wait(lambda: _said(folder, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2")
+        _wait(lambda: _said(folder, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2", 60)
         yield folder
     finally:
         for file in [*folder.glob("*.pid"), munge / "pid"]:

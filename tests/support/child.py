@@ -11,6 +11,11 @@ def echo(receive, send) -> None:
         send(receive())
 
 
+def number(receive, send) -> None:
+    while receive() != "end":
+        send(os.getpid())
+
+
 def read_standard_input(receive, send) -> None:
     receive()
     print("a library talks")  # noqa: T201 (no message)

@@ -18,9 +18,5 @@ from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.moderate import ModerateConfig, moderate
 from spyhop.augment.pick import Keep, PickConfig, pick_answers
-from spyhop.augment.search_messages import (
-    MessageSearch,
-    SearchMessagesConfig,
-    search_messages,
-)
+from spyhop.augment.search_messages import SearchMessagesConfig, search_messages
 from spyhop.augment.verify import VerifyConfig, verify

@@ -6,21 +6,22 @@ more.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
+from spyhop.augment.answer import AnswerConfig, plan_answer
 from spyhop.collect import MessageRate, SystemMessage
 from spyhop.models import Model, Request, Sampling
 from spyhop.models.script import Failures
 from spyhop.schema import Config, InputError, Query, prompt_turns
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import paired_seed_difference
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact
 from spyhop.text.gold import is_right
 
 LOOKS = 5
@@ -32,36 +33,22 @@ Replies = npt.NDArray[np.float64]
 are nan."""
 
 
-class MessageSearch(Config):
-    """Queries to ask, and what is compared."""
+class SearchMessagesConfig(Config):
+    """Messages, and what is compared."""
 
-    num_queries: int = Field(gt=0)
-    """Most queries that are asked under every message, evenly over the families. They need gold
-    answers, and are not trained on."""
+    messages: tuple[SystemMessage, ...] = Field(min_length=2)
     family: Literal["task", "collection"] = "task"
     """Queries that share a message."""
     per: Literal["token", "query"] = "token"
     """Whether messages are compared by verified answers per token that the teacher writes, or per
     query."""
-
-
-class SearchMessagesConfig(MessageSearch):
-    """A search with its messages."""
-
-    messages: tuple[SystemMessage, ...] = Field(min_length=2)
     sampling: Sampling = Sampling()
-    seed: int = 0
 
 
 def plan_search(config: SearchMessagesConfig, queries: Estimate, teacher: Estimate) -> Estimate:
     """Every query under every message: an upper bound, since messages are dropped."""
-    requests = min(config.num_queries, queries.rows) * len(config.messages)
-    calls = Calls(
-        requests=requests, prompt_tokens=round(requests * (queries.row_tokens or PROMPT_TOKENS)),
-        response_tokens=requests * min(RESPONSE_TOKENS, config.sampling.max_new_tokens),
-        most_response_tokens=requests * config.sampling.max_new_tokens,
-    )  # fmt: skip
-    return Estimate(rows=len(config.messages), calls={"teacher": calls})
+    how = AnswerConfig(num_samples=len(config.messages), sampling=config.sampling)
+    return replace(plan_answer(how, queries, teacher), rows=len(config.messages))
 
 
 @stage(version=1, writes=MessageRate, plan=plan_search)
@@ -76,7 +63,12 @@ def search_messages(
     Raises:
         InputError: If no query has a gold answer.
     """
-    drawn = _drawn(config, queries)
+    drawn = defaultdict[str, list[Query]](list)
+    for query in queries.rows(Query):
+        if query.target:
+            drawn[getattr(query, config.family)].append(query)
+    if not drawn:
+        raise InputError(f"{queries.name}: no query has a gold answer to verify answers by")
     messages = [each for each in config.messages if not each.is_multiple_choice_only]
     found = {name: {each.id: np.empty((0, 2)) for each in messages} for name in drawn}
     best = {name: [each.id for each in messages] for name in drawn}
@@ -141,22 +133,3 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
         return test.difference.value < 0 and max(test.p_value, 2.0 ** (1 - num)) < level
 
     return [name for name in values if name == first or not is_worse(name)]
-
-
-def _drawn(config: SearchMessagesConfig, queries: Artifact) -> dict[str, Sequence[Query]]:
-    """Return the queries of each family with a gold answer, by hash, as evenly as can be."""
-    levels = defaultdict[str, list[tuple[int, str]]](list)
-    columns = ["id", config.family, "target"]
-    for batch in queries.batches(columns):
-        for row_id, family, target in zip(*(batch[c].to_pylist() for c in columns), strict=True):
-            if target:
-                levels[family].append((number_of(f"{config.seed}/{row_id}"), row_id))
-    if not levels:
-        raise InputError(f"{queries.name}: no query has a gold answer to verify answers by")
-    most = max(1, config.num_queries // len(levels))
-    ids = {row_id for some in levels.values() for _, row_id in sorted(some)[:most]}
-    found = defaultdict[str, list[Query]](list)
-    for row in queries.rows(Query):
-        if row.id in ids:
-            found[getattr(row, config.family)].append(row)
-    return dict(sorted(found.items()))

@@ -162,8 +162,6 @@ def sbatch(
     changes = [word for change in set_ for word in ("--set", change)]
     changes += ["--ablate", ablate] if ablate else []
     command = ["-m", "spyhop", "run", str(recipe.absolute()), "--out", str(folder.absolute())]
-    alone = [f"--nodes={nodes}", "--ntasks-per-node=1"]
-    each = [f"--gpus-per-node={gpus}"] if gpus else []
     values = {
         "NAME": quote(built.name),
         "PYTHON": quote(quote(sys.executable)),
@@ -171,10 +169,8 @@ def sbatch(
         "SHARDS": shards,
         "ROUNDS": num_rounds(built) if rounds is None else rounds,
         "NODES": nodes,
-        "GPUS": max(1, gpus),
+        "GPUS": gpus,
         "OPTIONS": f"({join(split(options))})",
-        "EACH": f"({join(each)})",
-        "ALONE": f"({join(alone + each)})",
     }
     lines = [
         f"# {built.name} on {shards} tasks. Run it with: bash FILE; run it again to resume.",

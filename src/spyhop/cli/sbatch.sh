@@ -7,21 +7,24 @@ job() {
     --wrap "$1 || { code=\$?; [ \$code = 3 ] || exit \$code; }"
 }
 
+alone=("--nodes=$NODES" --ntasks-per-node=1)
+each=()
+if [ "$GPUS" -gt 0 ]; then alone+=("--gpus-per-node=$GPUS") each=(--gpus-per-node=1); fi
 one="$PYTHON $RUN"
-if [ $((NODES * GPUS)) -gt 1 ]; then
-  one="srun $PYTHON -m torch.distributed.run --nnodes=$NODES --nproc-per-node=$GPUS"
+if [ "$NODES" -gt 1 ] || [ "$GPUS" -gt 1 ]; then
+  one="srun $PYTHON -m torch.distributed.run --nnodes=$NODES --nproc-per-node=$((GPUS > 1 ? GPUS : 1))"
   one="$one --rdzv-backend=c10d --rdzv-id=\$SLURM_JOB_ID"
   one="$one --rdzv-endpoint=\$(hostname):\$((20000 + SLURM_JOB_ID % 20000)) $RUN"
 fi
 
-if [ "$ROUNDS" -gt 0 ]; then last=$(job "$one --shard 0/$SHARDS" "${ALONE[@]}"); fi
+if [ "$ROUNDS" -gt 0 ]; then last=$(job "$one --shard 0/$SHARDS" "${alone[@]}"); fi
 for ((round = 1; round <= ROUNDS; round++)); do
-  last=$(job "$PYTHON $RUN --shard \$SLURM_ARRAY_TASK_ID/$SHARDS" "${EACH[@]}" \
+  last=$(job "$PYTHON $RUN --shard \$SLURM_ARRAY_TASK_ID/$SHARDS" "${each[@]}" \
     --array="1-$SHARDS" --dependency="afterok:$last" --kill-on-invalid-dep=yes)
   if [ "$round" -lt "$ROUNDS" ]; then
-    last=$(job "$one --shard 0/$SHARDS" "${ALONE[@]}" --dependency="afterany:$last")
+    last=$(job "$one --shard 0/$SHARDS" "${alone[@]}" --dependency="afterany:$last")
   fi
 done
 # The last job makes whatever is left, also where a task was killed.
-last=$(job "$one" "${ALONE[@]}" ${last:+--dependency="afterany:$last"})
+last=$(job "$one" "${alone[@]}" ${last:+--dependency="afterany:$last"})
 echo "the last job is $last; its output is in slurm-$last.out"

@@ -1,6 +1,6 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
-from spyhop.collect.clean import DistinctConfig, Repeated, decontaminate, distinct
+from spyhop.collect.clean import DistinctConfig, decontaminate, distinct
 from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch

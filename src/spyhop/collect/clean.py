@@ -12,8 +12,9 @@ from os.path import commonprefix
 from typing import Literal
 
 import numpy as np
+from pydantic_core import to_json
 
-from spyhop.schema import Config, Item, Query, Row
+from spyhop.schema import Config, Item, Query
 from spyhop.stage import Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.store import Artifact, Artifacts, number_of, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
@@ -25,17 +26,6 @@ FRAMED_ROWS = 10
 """A task of fewer rows has no frame: what a few queries share may be their matter."""
 EXACT_ROWS_PER_S, NEAR_ROWS_PER_S, SEARCHED_ROWS_PER_S = 30_000, 5_000, 10_000
 """Planning figures on one core: fingerprints, signatures, search for items."""
-
-
-class Repeated(Row):
-    """A dropped query and the one that says the same; `id` is the dropped one's."""
-
-    collection: str
-    task: str
-    kept_id: str
-    similarity: float
-    """Share of common runs of words, as estimated; 1 for an exact copy."""
-    query: str
 
 
 class DistinctConfig(Config):
@@ -59,8 +49,9 @@ def plan_distinct(config: DistinctConfig, queries: Estimates) -> Estimate:
 def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
-    Copies are dropped as `exact` or `near`, queries without words as `empty`. Counts:
-    `exact/<collection>` and `near/<collection>`, the latter also where near copies stay.
+    Copies are dropped as `exact` or `near`, with the id of the query that stays and the share of
+    common runs of words; queries without words as `empty`. Counts: `exact/<collection>` and
+    `near/<collection>`, the latter also where near copies stay.
     """
     exact = _exact(queries) if config.exact_copies == "drop" else {}
     near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}
@@ -77,8 +68,9 @@ def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Ite
         if stay is None or (reason == "near" and config.near_copies == "count"):
             yield row
             continue
-        known = row.model_dump(include={"id", "collection", "task", "query"})
-        ctx.drop(Repeated(kept_id=names[stay[0]], similarity=stay[1], **known), reason)
+        dropped = row.model_dump(include={"id", "collection", "task"})
+        dropped |= {"kept_id": names[stay[0]], "similarity": stay[1], "query": row.query}
+        ctx.drop(to_json(dropped).decode(), reason)
 
 
 _Stays = dict[int, tuple[int, float]]

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import model_validator
 
@@ -60,24 +60,13 @@ class Columns(Config):
         return {name.split(".")[0] for text in texts for name in column_names(text)}
 
 
-class Composed(NamedTuple):
-    """The texts of a row."""
-
-    query: str
-    target: str
-    has_options: bool
-    task: str
-    template: str
-    licence: str
-
-
 def column_names(text: str) -> list[str]:
     """Return the columns of a template, or the one that is named."""
     return names(text) if "{" in text else [text] if text else []
 
 
-def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
-    """Return the texts of a row."""
+def compose(row: Mapping[str, Any], columns: Columns, where: str) -> dict[str, Any]:
+    """Return the texts of a row, as `Reading.query` takes them."""
     query = _text(row, columns.query, where)
     if context := _text(row, columns.context, where):
         query = f"{context}\n\n{query}"
@@ -90,8 +79,9 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
         target = _label(target, own, known, texts, where)
         shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
         query = f"{query}\nOptions:\n{shown}"
-    others = (_text(row, each, where) for each in (columns.task, columns.template, columns.licence))
-    return Composed(query, target, bool(texts), *others)
+    more = ("task", "template", "licence")
+    others = {name: _text(row, getattr(columns, name), where) for name in more}
+    return {"query": query, "target": target, "has_options": bool(texts), **others}
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
@@ -186,16 +176,9 @@ def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> It
         for number, (where, row) in enumerate(read_rows(path, keys), 1):
             found = compose(row, config.columns, where)
             unused.add(row)
-            query = reading.query(
-                found.task or path.name.split(".")[0],
-                found.query,
-                found.target,
-                f"{path.name}:{number}",
-                template=found.template,
-                licence=found.licence,
-                has_options=found.has_options,
-            )
-            if found.query:
+            found["task"] = found["task"] or path.name.split(".")[0]
+            query = reading.query(origin=f"{path.name}:{number}", **found)
+            if query.query:
                 yield query
             else:
                 ctx.drop(query, "no_query")

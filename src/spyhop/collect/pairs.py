@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
@@ -100,13 +100,8 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
             ctx.drop(row, "not_drawn")
 
 
-class Turns(NamedTuple):
-    """An instruction, its response and the place of it; or the reason why there is no pair."""
-
-    instruction: str
-    response: str
-    where: str
-    reason: str = ""
+Turns = tuple[str, str, str, str]
+"""An instruction, its response, its place, and the reason why there is no pair (or nothing)."""
 
 
 def _oasst(path: Path, language: str) -> Iterator[Turns]:
@@ -153,7 +148,7 @@ def _opened(opening: tuple[str, str, str], reply: tuple[str, str] | None, langua
     asked, spoken, place = opening
     said, where = reply or ("", place)
     reason = "other_language" if spoken != language else "" if reply else "no_first_reply"
-    return Turns(asked, said, where, reason)
+    return asked, said, where, reason
 
 
 def _lima(path: Path, language: str) -> Iterator[Turns]:
@@ -162,7 +157,7 @@ def _lima(path: Path, language: str) -> Iterator[Turns]:
         said = field(row, "conversations", where, list)
         if not said or not all(isinstance(text, str) for text in said):
             raise InputError(f"{where}: 'conversations' is not a list of texts: {said!r:.80}")
-        yield Turns(said[0], said[1] if len(said) > 1 else "", where)
+        yield said[0], said[1] if len(said) > 1 else "", where, ""
 
 
 def _dolly(path: Path, language: str) -> Iterator[Turns]:
@@ -172,11 +167,11 @@ def _dolly(path: Path, language: str) -> Iterator[Turns]:
             asked = field(row, "prompt", where)
             found = _RENDERED.search(asked)
             asked = _INPUT.sub("\n\n", found[1]) if found else asked
-            yield Turns(asked.strip(), field(row, "answer", where), where)
+            yield asked.strip(), field(row, "answer", where), where, ""
         else:
             context = field(row, "context", where) if row.get("context") else ""
             asked = _joined(field(row, "instruction", where), context)
-            yield Turns(asked, field(row, "response", where), where)
+            yield asked, field(row, "response", where), where, ""
 
 
 def _self_instruct(path: Path, language: str) -> Iterator[Turns]:
@@ -184,7 +179,7 @@ def _self_instruct(path: Path, language: str) -> Iterator[Turns]:
     for where, row in read_rows(path):
         for instance in field(row, "instances", where, list):
             asked = _joined(field(row, "instruction", where), field(instance, "input", where))
-            yield Turns(asked, field(instance, "output", where), where)
+            yield asked, field(instance, "output", where), where, ""
 
 
 def _joined(asked: str, given: str) -> str:
@@ -194,7 +189,7 @@ def _joined(asked: str, given: str) -> str:
 def _pairs(path: Path, language: str) -> Iterator[Turns]:
     for where, row in read_rows(path):
         asked, said, reason = first_exchange(row, where)
-        yield Turns(asked, said, where, reason)
+        yield asked, said, where, reason
 
 
 READERS: dict[SeedKind, Callable[[Path, str], Iterator[Turns]]] = {

@@ -6,6 +6,7 @@ from itertools import chain, compress
 from time import monotonic
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from spyhop.corpus.pool import Pool, run_on_ray
 from spyhop.corpus.read import Part, parts_of
@@ -31,14 +32,6 @@ def plan_segments(config: SegmentConfig, pages: Estimates) -> Estimate:
     """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
-
-
-class Repeat(Segment):
-    """A dropped segment that repeats an earlier one."""
-
-    kept_row: int
-    """Row of the input that stays."""
-    similarity: float
 
 
 @stage(version=5, writes=Segment, plan=plan_segments, has_parts=True)
@@ -101,7 +94,10 @@ def plan_kept(config: Config, segments: Estimate, **_: object) -> Estimate:
 
 @stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
-    """Keep the first of segments that repeat each other, exactly or nearly."""
+    """Keep the first of segments that repeat each other, exactly or nearly.
+
+    A dropped one names the row of the input that stays, `kept_row`, and their `similarity`.
+    """
     found = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(found.close)
     rows = ctx.track(segments.rows(Segment), "hashing", total=segments.num_rows)
@@ -113,7 +109,8 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         if repeat is None or repeat.row != place:
             yield row
             continue
-        dropped = Repeat(**row.model_dump(), kept_row=repeat.kept, similarity=repeat.similarity)
+        more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
+        dropped = to_json({**row.model_dump(), **more}).decode()
         ctx.drop(dropped, f"{repeat.kind}_duplicate")
         repeat = next(repeats, None)
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,15 +71,10 @@ def rate_by_likelihood(
     if config.is_relative:
         measured = measured[0::2] - measured[1::2]
     for row, value, score in zip(pairs.rows(Pair), measured, fifths(measured), strict=True):
-        is_missing = bool(np.isnan(value))
-        rating = Rating(
-            score=None if is_missing else float(score),
-            method="likelihood",
-            judge=model.label,
-            missing="failed" if is_missing else "",
-            value=None if is_missing else float(value),
-            error="it could not be weighed" if is_missing else None,
-        )
+        known: dict[str, Any] = {"score": float(score), "value": float(value)}
+        if np.isnan(value):
+            known = {"score": None, "missing": "failed", "error": "it could not be weighed"}
+        rating = Rating(method="likelihood", judge=model.label, **known)
         count_rating(ctx, rating)
         yield row.model_copy(update={"rating": rating})
 

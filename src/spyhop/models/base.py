@@ -393,13 +393,16 @@ class BatchModel(Model):
         found: dict[str, str] = {}
         began, num_tokens = monotonic(), 0
         batch_of: dict[str, int] = {}
-        for number, batch in enumerate(self._planned(asked)):
+        ((_, batches),) = self._computed(asked, [None])
+        for number, batch in enumerate(batches):
             for request_id in batch:  # equal requests share the reply of the first batch
                 batch_of.setdefault(key_by_id[request_id], number)
         due = self._due({key: n for key, n in batch_of.items() if key not in window.known})
         done = window.done + len(window.known)
-        for number, results in self._answers(asked, due):
-            own = [each for each in results if batch_of[key_by_id[each.id]] == number]
+        if self.on_text is not None and hasattr(self._worker.backend, "listen"):
+            self._worker.backend.listen(self.on_text)
+        for place, results in self._computed(asked, due):
+            own = [each for each in results if batch_of[key_by_id[each.id]] == due[place]]
             replies = {key_by_id[each.id]: each.model_dump_json() for each in own}
             failed = {key_by_id[each.id] for each in own if each.error is not None}
             self._journal.put({k: text for k, text in replies.items() if k not in failed})
@@ -425,29 +428,19 @@ class BatchModel(Model):
                 self._left[f"of shard {number % self._shard.total + 1}"] += 1
         return sorted(number for number in mine if self._shard.owns(number))
 
-    def _planned(self, asked: Asked) -> list[list[str]]:
-        """Return the ids of the requests of each batch."""
+    def _computed(
+        self, asked: Asked, numbers: Sequence[int | None]
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the place of each number and what a `BatchWorker` gives for it, as they come."""
         if not self._on:
-            ids: list[list[str]] = self._worker(asked, None)
-            return ids
+            yield from enumerate(self._worker(asked, number) for number in numbers)
+            return
         if self._cluster is None:
             share = len(self._ctx.models)  # they are asked in turns, and all have their actors
             gpus, threads = self._ctx.runtime.device != "cpu", self._ctx.runtime.threads
             self._cluster = Cluster(self._on, self._worker, cpus=threads / share, gpus=gpus / share)
             self._ctx.resources.callback(self._cluster.close)
-        ((_, ids),) = self._cluster.map(asked, [None])
-        return ids
-
-    def _answers(self, asked: Asked, due: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yield the results of batches, as they come."""
-        if self._on and self._cluster is not None:
-            for place, results in self._cluster.map(asked, due):
-                yield due[place], results
-            return
-        if self.on_text is not None and hasattr(self._worker.backend, "listen"):
-            self._worker.backend.listen(self.on_text)
-        for number in due:
-            yield number, self._worker(asked, number)
+        yield from self._cluster.map(asked, numbers)
 
 
 def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:

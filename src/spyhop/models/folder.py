@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.lazy import torch, transformers
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, SpyhopError
 
 SAFE: dict[str, bool] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every `from_pretrained`: else a folder's own code runs after a question."""
@@ -68,7 +68,7 @@ def _reading(folder: Path, failure: str) -> Iterator[None]:
     """Turn whatever a library raises about a folder's files into one line."""
     try:
         yield
-    except ModelError:
+    except SpyhopError:
         raise
     except Exception as error:  # noqa: BLE001 (files from outside: any error is about them)
         if "trust_remote_code" in str(error):

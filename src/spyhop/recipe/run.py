@@ -52,7 +52,7 @@ def run(
     recipe = resolved.recipe
     check_steps(recipe, runtime)
     check_extras(resolved)
-    part = "" if shard is None or shard.number <= 1 else f"shard-{shard.number}"
+    part = "" if shard is None or shard.number <= 1 else f".shard-{shard.number}"
     if not part:
         check_models(resolved)
     planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
@@ -99,7 +99,7 @@ def _make_here(
         if hit and step.name not in reopen:
             _end(resolved, log, step, hit, is_hit=True)
             if is_first:
-                remove_parts(resolved.root, step.stage.name, hit.key)
+                remove_parts(resolved.root, hit.name)
             continue
         if not has_parts(step) and not is_first:
             left.append(f"{step.name} (by shard 1)")

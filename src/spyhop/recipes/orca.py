@@ -6,6 +6,7 @@ teacher -> training on one, then on the other -> BBH and AGIEval.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
@@ -56,6 +57,18 @@ class Answering(Config):
     _one_origin = model_validator(mode="after")(one_of("file", "recorded"))
 
 
+class MessageSearch(Config):
+    """Queries to ask under every message, and what is compared."""
+
+    num_queries: int = Field(gt=0)
+    """Queries, evenly over the tasks; they need gold answers and are not trained on."""
+    family: Literal["task", "collection"] = "task"
+    """Queries that share a message."""
+    per: Literal["token", "query"] = "token"
+    """Whether messages are compared by verified answers per token that the teacher writes, or per
+    query."""
+
+
 SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", augment.VerifyConfig, augment.DialogueConfig)
@@ -74,7 +87,7 @@ class OrcaConfig(Config):
     """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = collect.orca_shares()
     """Weight of each system message for each collection, by the message's id."""
-    search: augment.MessageSearch | None = None
+    search: MessageSearch | None = None
     """Search for the best message of each family, among those with a share; its winners replace the
     shares."""
     choice_rule: Literal["among_all", "always"] = "among_all"
@@ -174,35 +187,20 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     declared = add_seal(r, config.sealed, config.measure, suites, items, names)
     starts = {"base": base, **{f"base-{name}": folder for name, folder in bases.items()}}
     asked = {name: Use(Local(name=name), folder) for name, folder in starts.items()}
-    scores: dict[str, Ref] = {}
-    if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+    score = partial(add_scores, r, config.measure, suites, items, prefix=SCORES, **declared)
+    scores: dict[str, Ref] = score(asked) if items else {}  # before anything is trained
     phases = {name: train_arm(r, config, *each, rows) for name, each in trained_on.items()}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+    scores |= score(asked) if items else {}
     answers = {**rows.ta_answers, **rows.teacher_answers}
     shown = dict(answers)
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     best: dict[str, Made] = {"model": phases["student"][-1]}
     best |= {"scores": r.step(f"{SCORES}student")} if items else {}
-    if config.rounds and asked_for.dev and asked_for.taught:
-
-        def measured(name: str, model: RecipeStep) -> RecipeStep:
-            use = {name: Use(Local(name="student"), model)}
-            add_scores(r, config.measure, suites, items, use, SCORES, **declared)
-            return r.step(f"{SCORES}{name}")
-
-        def trained(name: str, taught: Made) -> list[RecipeStep]:
-            teachers = {**rows.teacher_answers, "teacher": taught}
-            return train_arm(r, config, Arm(name), base, rows._replace(teacher_answers=teachers))
-
-        loop = Rounds(
-            r, config.rounds, config.seed, config.measure.sampling, asked_for.pool, asked_for.dev,
-            asked_for.teach, trained, measured,
-        )  # fmt: skip
+    if config.rounds and asked_for.taught:
+        loop = _rounds(r, config, asked_for, base, score)
         best = loop.add(asked_for.prompts, asked_for.taught, **best)
         answers["teacher"], shown = best["answers"], shown | loop.answers
         phases, scores = phases | loop.students, scores | loop.scores
@@ -272,15 +270,17 @@ def add_prompts(r: Recipe, config: OrcaConfig, data: Mixture) -> RecipeStep:
     more: dict[str, Ref | dict[str, Ref]] = {"own": data.own} if data.own else {}
     if config.search is not None and config.teacher.file is not None:
         used = _used(config)
+        size = collect.DrawConfig(num_rows=config.search.num_queries, seed=config.seed)
+        some = r.add("search-queries", collect.draw, size, queries={"all": data.queries})
         how = augment.SearchMessagesConfig(
-            **config.search.model_dump(), seed=config.seed,
             messages=tuple(each for each in config.messages if each.id in used),
+            family=config.search.family, per=config.search.per,
             sampling=config.teacher.answers.sampling,
         )  # fmt: skip
+        teacher = served(config.teacher.file)
         more["searched"] = r.add(
-            "searched", augment.search_messages, how, queries=data.queries,
-            teacher=served(config.teacher.file),
-        )  # fmt: skip
+            "searched", augment.search_messages, how, queries=some, teacher=teacher
+        )
     return r.add("prompts", pair, pairing, queries=data.queries, **more)
 
 
@@ -323,15 +323,17 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
                 name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
             )
             controls[name][name] = given
-    human, same = {}, {}
+    human: dict[str, Ref] = {}
+    same: dict[str, Ref] = {}
     if "humans" in config.ablate:
-        recorded = _use(r, config, data, Answering(recorded="rationales"), "human")
+        people = _use(r, config, data, Answering(recorded="rationales"), "human")
+        assert people.folder is not None
         kept = r.add(
             "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
-            recorded=recorded.folder,
+            recorded=people.folder,
         )  # fmt: skip
         plain = augment.AnswerConfig()
-        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=recorded)
+        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=people)
         like = augment.FilterAnswersConfig()
         same = {
             f"same.{name}": r.add(
@@ -342,6 +344,31 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
     bare, styled = controls["bare"], controls["styled"]
     rows = ArmRows(ta_answers, teacher_answers, bare, styled, human, same)
     return Asked(rows, pool, prompts, taught, dev, teach)
+
+
+def _rounds(
+    r: Recipe,
+    config: OrcaConfig,
+    asked: Asked,
+    base: RecipeStep | Source,
+    score: Callable[[dict[str, Use]], dict[str, Ref]],
+) -> Rounds:
+    """Return the rounds, still to be added; their students are measured under one name."""
+    assert config.rounds is not None and asked.dev is not None
+
+    def train(name: str, taught: Made) -> list[RecipeStep]:
+        teachers = {**asked.rows.teacher_answers, "teacher": taught}
+        rows = asked.rows._replace(teacher_answers=teachers)
+        return train_arm(r, config, Arm(name), base, rows)
+
+    def measure(name: str, model: RecipeStep) -> RecipeStep:
+        score({name: Use(Local(name="student"), model)})
+        return r.step(f"{SCORES}{name}")
+
+    return Rounds(
+        r, config.rounds, config.seed, config.measure.sampling, asked.pool, asked.dev,
+        asked.teach, train, measure,
+    )  # fmt: skip
 
 
 _CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (

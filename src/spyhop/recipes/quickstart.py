@@ -43,7 +43,7 @@ from spyhop.recipes.experiment import (
 )
 from spyhop.schema import Config, RecipeError
 from spyhop.text.tables import table
-from spyhop.train import DivergenceConfig, tune
+from spyhop.train import DivergenceConfig, OptimizerConfig, tune
 
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
@@ -54,7 +54,8 @@ AUDITED_ITEMS = 100
 TEACHER_FRAC = 0.25
 """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
 TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
-"""Of the second phase of `progressive`: its learning rates as a share of the first's, warm-up."""
+"""Of the second phases of `progressive` and `divergence`: learning rates as a share of the first's,
+warm-up."""
 
 
 def _known_arm(name: str) -> str:
@@ -336,9 +337,10 @@ def _from_model(
     asked = run.step(f"{arm}.prompts", draw_subset, size, prompts=prompts)
     if arm == "divergence":
         how = tuning(setting, tokens=None, seed=run.seed).model_copy(update={
-            "batch_tokens": ANSWERED_AT_ONCE * NEW_TOKENS, "epochs": OWN_PASSES,
-            "objective": DivergenceConfig(divergence="reverse", top_k=TOP_K,
-                                          max_new_tokens=NEW_TOKENS),
+            "epochs": OWN_PASSES, "batch_tokens": ANSWERED_AT_ONCE * NEW_TOKENS,
+            "optimizer": _slower(setting.optimizer), "objective": DivergenceConfig(
+                divergence="reverse", top_k=TOP_K, max_new_tokens=NEW_TOKENS
+            ),
         })  # fmt: skip
         last = run.step(arm, tune, how, base=warm, answers={arm: asked}, teacher=teacher)
         rows[arm] = last
@@ -349,6 +351,12 @@ def _from_model(
     rows[arm] = run.step(f"{arm}.rows", pick_answers, PickConfig(keep="all"), answers=answered)
     how = tuning(setting, tokens=setting.few_tokens // 2, seed=run.seed)
     return [warm, run.step(arm, tune, how, base=warm, answers={arm: rows[arm]})]
+
+
+def _slower(optimizer: OptimizerConfig) -> OptimizerConfig:
+    rates = optimizer.model_dump(include={"learning_rate", "muon_learning_rate"})
+    slower = {name: rate and rate * TEACHER_RATE for name, rate in rates.items()}
+    return optimizer.model_copy(update={**slower, "warmup_steps": TEACHER_WARMUP_STEPS})
 
 
 def _warm(run: Experiment[Setting], rows: dict[str, RecipeStep]) -> RecipeStep:
@@ -378,10 +386,7 @@ def _train(
         if len(phase.rows) > 1:
             changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
         if phase.is_gentle:  # it must not undo the phase before
-            rates = setting.optimizer.model_dump(include={"learning_rate", "muon_learning_rate"})
-            slower = {name: rate and rate * TEACHER_RATE for name, rate in rates.items()}
-            slower["warmup_steps"] = TEACHER_WARMUP_STEPS
-            changes["optimizer"] = setting.optimizer.model_copy(update=slower)
+            changes["optimizer"] = _slower(setting.optimizer)
         name = f"{setting.name}.{arm}.{run.seed}"
         how = tuning(setting, tokens=tokens, seed=run.seed).model_copy(update=changes)
         trained.append(

@@ -155,7 +155,7 @@ def overlap_sections(scores: Artifacts) -> list[ReportSection]:
             pairs = [written[name][key] for key in keys], [[written[first][key]] for key in keys]
             try:
                 overlap, signatures = text_overlap(*pairs)
-            except NotInstalled as error:  # the extra is not installed
+            except NotInstalled as error:
                 return [made.text(f"{error}")]
             shares = {metric: percent(overlap[metric]) for metric in METRICS}
             rows.append({"model": name, "suite": suite, "n": len(keys), **shares})

@@ -81,7 +81,7 @@ class Work:
         """Delete what is left of the work, its state included."""
         shutil.rmtree(self.folder)
         if not self.is_shared:  # else another shard may be reading them
-            shutil.rmtree(self.parts, ignore_errors=True)
+            remove_parts(self.root, self.folder.name)
 
 
 @contextmanager
@@ -100,17 +100,14 @@ def claim(
     """
     partial, name = root / PARTIAL, folder_name(stage, key)
     parts = partial / f"{name}.parts-{key_of(input_digests)[:8]}"
-    if shard is not None:
-        folder = partial / f"{name}.shard-{shard.number}"
-        with _shared(Work(root, folder, parts, is_shared=True)) as work:
-            yield work
-        return
-    work = Work(root, partial / name, parts)
-    lock = FileLock(partial / f"{work.folder.name}.lock")
+    folder = partial / (name if shard is None else f"{name}.shard-{shard.number}")
+    work = Work(root, folder, parts, is_shared=shard is not None)
+    lock = FileLock(partial / f"{name}.lock")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=WAIT_S)
+            if shard is None:
+                lock.acquire(timeout=WAIT_S)
         except Timeout:
             on_wait("another run is making it; waiting for that one")
             lock.acquire()
@@ -130,22 +127,7 @@ def claim(
         lock.release()
 
 
-@contextmanager
-def _shared(work: Work) -> Iterator[Work]:
-    """Give a shard a folder of its own. Of several that make the artifact, one is kept."""
-    try:
-        shutil.rmtree(work.folder, ignore_errors=True)
-        work.out.mkdir(parents=True)
-        work.state.mkdir()
-    except OSError as error:
-        raise ArtifactError(f"{work.folder}: cannot be written ({error.strerror})") from None
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work.folder, ignore_errors=True)
-
-
-def remove_parts(root: Path, stage: str, key: str) -> None:
-    """Delete the parts of a finished artifact."""
-    for folder in (root / PARTIAL).glob(f"{folder_name(stage, key)}.parts-*"):
+def remove_parts(root: Path, name: str) -> None:
+    """Delete the parts of an artifact, and what shards left that were killed."""
+    for folder in (root / PARTIAL).glob(f"{name}.*-*"):
         shutil.rmtree(folder, ignore_errors=True)

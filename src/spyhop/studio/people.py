@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,14 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """Return the rows, and whether the last line has no end."""
-    with suppress(FileNotFoundError):
-        *lines, last = path.read_bytes().split(b"\n")
-        return [_row(path, *each) for each in enumerate(lines, 1)], bool(last)
-    return [], False
-
-
-def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        return dict(from_json(line))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: line {number} is not a row ({error}); mend or delete it"
-        ) from None
+    if not path.exists():
+        return [], False
+    rows = []
+    *lines, last = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(dict(from_json(line)))
+        except (ValueError, TypeError) as error:
+            text = f"{path}: line {number} is not a row ({error}); mend or delete it"
+            raise InputError(text) from None
+    return rows, bool(last)

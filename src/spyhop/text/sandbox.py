@@ -5,10 +5,9 @@ A template may be anybody's: its process is killed at its caps on time and memor
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from spyhop.lazy import jinja2
 from spyhop.processes import ProcessDied, Service, WorkItem
@@ -24,17 +23,8 @@ _SCALARS = (str, int, float, bool, type(None))
 _Template = Callable[[dict[str, Any]], Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch(WorkItem):
-    templates: dict[str, str]
-    rows: list[dict[str, Any]]
-
-
-class _Fault(NamedTuple):
-    """The first row of a batch for which a template fails."""
-
-    row: int
-    text: str
+_Fault = tuple[int, str]
+"""The first row of a batch for which a template fails, and the reason."""
 
 
 class Sandbox:
@@ -58,27 +48,21 @@ class Sandbox:
     ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """Yield the place of each row, the row, and the value of each template by its name."""
         rows = iter(rows)
+        limits = WorkItem(time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         while batch := list(islice(rows, BATCH_ROWS)):
-            item = _Batch(
-                templates=dict(templates),
-                rows=[row for _, row in batch],
-                time_s=TIME_S,
-                memory_bytes=MEMORY_BYTES,
-            )
-            found = self._evaluated(item, batch[0][0]) if templates else [{} for _ in batch]
-            if isinstance(found, _Fault):
-                raise InputError(f"{batch[found.row][0]}: {found.text}")
+            found: Any = [{} for _ in batch]
+            if templates:
+                try:
+                    found = self._worker.ask(limits, (dict(templates), [row for _, row in batch]))
+                except ProcessDied as error:
+                    raise InputError(
+                        f"{batch[0][0]}: the templates {', '.join(templates)} exceed "
+                        f"{TIME_S:.0f} s or {MEMORY_BYTES >> 30} GB ({error})"
+                    ) from None
+            if isinstance(found, tuple):
+                raise InputError(f"{batch[found[0]][0]}: {found[1]}")
             for (where, row), values in zip(batch, found, strict=True):
                 yield where, row, values
-
-    def _evaluated(self, item: _Batch, where: str) -> Any:  # noqa: ANN401 (values or a fault)
-        try:
-            return self._worker.ask(item)
-        except ProcessDied as error:
-            raise InputError(
-                f"{where}: the templates {', '.join(item.templates)} exceed {TIME_S:.0f} s or "
-                f"{MEMORY_BYTES >> 30} GB ({error})"
-            ) from None
 
 
 def is_text(template: str) -> bool:
@@ -105,21 +89,24 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
         return lambda row: expression({"row": row, **row})
 
     while True:
-        send(_work(compiled, receive()))
+        receive()
+        send(_work(compiled, *receive()))
 
 
-def _work(compiled: Callable[[str], _Template], batch: _Batch) -> list[dict[str, Any]] | _Fault:
+def _work(
+    compiled: Callable[[str], _Template], templates: dict[str, str], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]] | _Fault:
     found = []
-    for place, row in enumerate(batch.rows):
+    for place, row in enumerate(rows):
         values: dict[str, Any] = {}
-        for name, template in batch.templates.items():
+        for name, template in templates.items():
             try:
                 values[name] = _plain(compiled(template)({**values, **row}))
             except MemoryError:
-                return _Fault(place, f"the template {name!r} needs more than its memory")
+                return place, f"the template {name!r} needs more than its memory"
             except Exception as error:  # noqa: BLE001 (whatever a template may raise)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                return _Fault(place, f"the template {name!r} fails: {reason:.120}")
+                return place, f"the template {name!r} fails: {reason:.120}"
         found.append(values)
     return found
 

@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -37,23 +36,17 @@ def is_equal(answer: str, gold: str) -> bool:
         return False
     if "," in gold and "{" not in gold and gold.strip(" $")[:1] not in ("(", "["):
         return False  # a list, which math-verify compares as a set
-    item = _Comparison(answer=answer, gold=gold, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
+    limits = WorkItem(time_s=TIME_S, memory_bytes=MEMORY_BYTES)
     for _ in range(2):  # the worker may have died before: with the thread that started it
         try:
-            return bool(_WORKER.ask(item))
+            return bool(_WORKER.ask(limits, (gold, answer)))
         except ProcessDied as error:
             if "time cap" in str(error):
                 break
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Comparison(WorkItem):
-    answer: str
-    gold: str
-
-
-_WORKER = Service("spyhop.text.symbolic:serve", _Comparison(answer="1", gold="1", time_s=TIME_S))
+_WORKER = Service("spyhop.text.symbolic:serve", WorkItem(time_s=TIME_S), ("1", "1"))
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
@@ -62,12 +55,10 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
 
     logging.disable()  # it warns that it has no time limit; this process has one
     while True:
-        item = receive()
+        receive()
+        texts = receive()
         is_same = False
         with suppress(Exception):  # whatever its parsers raise, the two are not shown to be equal
-            gold, answer = (
-                parse(f"${text.strip('$ ')}$", parsing_timeout=None)
-                for text in (item.gold, item.answer)
-            )
+            gold, answer = (parse(f"${t.strip('$ ')}$", parsing_timeout=None) for t in texts)
             is_same = verify(gold, answer, timeout_seconds=None)
         send(is_same)

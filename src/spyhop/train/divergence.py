@@ -205,7 +205,7 @@ class ServedTeacher:
         """Return the scores of each sequence's labels."""
         requests = [
             Request(
-                id=str(n), ids=tuple(each.ids[~each.weights].tolist()),
+                id=str(n), ids=tuple(each.ids[np.logical_not(each.weights)].tolist()),
                 scored_ids=tuple(each.ids[each.weights].tolist()), num_top=top_k or 0,
             )
             for n, each in enumerate(sequences)
