@@ -33,8 +33,8 @@ def rounds_section(
         control = compare([scores[f"{name}-random"]], [scores[name]])[0]
         rows.append({
             "round": name, "new queries": draws[name].num_rows, "n": found["num_items"],
-            "points over the best before": gain, "p": round(found["p_value"], 4),
-            "points over the control": control.difference, "control's p": round(control.p_value, 4),
+            "points over the best before": gain, "p": f"{found['p_value']:.2g}",
+            "points over the control": control.difference, "control's p": f"{control.p_value:.2g}",
             "": "promoted" if found["chosen"] == "after" else "not promoted: the loop stops",
         })  # fmt: skip
         strata += _strata(name, draws[name], draws[f"{name}-random"])

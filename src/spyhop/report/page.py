@@ -60,7 +60,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=12)
+@report_stage(version=13)
 def page(
     ctx: Context,
     config: ReportConfig,
