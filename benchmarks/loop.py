@@ -82,9 +82,9 @@ def main(base: Path, out: Path) -> None:
     recipe = COMMON.replace('"base"', json.dumps(str(base.resolve())))
     rounds = "\n[rounds]\nadd_queries = 150\ndev_queries = 400\n"
     files = {
-        "rounds": recipe.replace("TOKENS", "800_000") + SHARES + RIGHT + rounds + STRATUM,
-        "plain": recipe.replace("TOKENS", "400_000") + SHARES + SLIPS,
-        "checked": recipe.replace("TOKENS", "400_000") + SHARES + SLIPS + CHECKED,
+        "rounds": recipe.replace("TOKENS", "400_000") + SHARES + RIGHT + rounds + STRATUM,
+        "plain": recipe.replace("TOKENS", "250_000") + SHARES + SLIPS,
+        "checked": recipe.replace("TOKENS", "250_000") + SHARES + SLIPS + CHECKED,
         "search": recipe.replace("TOKENS", "400_000")
         + EVEN + SLIPS + "\n[search]\nnum_queries = 1600\n",
         "pilot": 'recipe = "pilot"\nsizes = [100, 200, 400]\n\n[arms]\nplain = "plain.toml"\n'

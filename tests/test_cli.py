@@ -126,6 +126,7 @@ COMMANDS = {
         "--data",
         "--form",
         "--judge",
+        "--limit",
         "--out",
         "--plan",
         "--reference",

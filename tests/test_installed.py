@@ -127,7 +127,7 @@ def test_the_core_works_with_served_models_and_pages(core: Core):
     core.write("prompts.jsonl", *[{"prompt": row["question"]} for row in QUESTIONS])
     core.write("mine.toml", 'recipe = "answer"\nprompts = "prompts.jsonl"\n',
                'teacher = "student.toml"\n')  # fmt: skip
-    pages = write_articles(core.folder / "pages", 3)
+    write_articles(core.folder / "pages", 3)
     questions = ("--suite", "questions", "--data", "questions=q.jsonl", "--out", "eval")
     texts = ("--suite", "prompts.jsonl", "--judge", "judge.toml", "--out", "judged")
     logs = [f"eval/scores-{name}.jsonl" for name in ("other", "student")]
@@ -138,9 +138,9 @@ def test_the_core_works_with_served_models_and_pages(core: Core):
         ("run", "mine.toml", "--out", "a"): "3 reused",
         ("report", "mine.toml", "--out", "a"): "report.html",
         ("eval", "student.toml", "other.toml", *questions): "questions",
-        ("compare", *logs): "+100.00",
+        ("compare", *logs): "+100.0 points",
         ("judge", "a=student.toml", "b=other.toml", *texts): "verdicts.jsonl",
-        ("segment", pages, "--out", "segments"): " rows",
+        ("segment", "pages", "--out", "segments"): " rows",
     }
     with Server(answer=_says, models=("student", "other", "judge")) as server:
         for name in ("student", "other", "judge"):

@@ -15,8 +15,7 @@ from hub_server import TOKEN, HubServer
 from spyhop.cli.running import load
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.hub import write_repositories
-from spyhop.recipe.published import publish, read_published
-from spyhop.recipe.reproduce import check_scores
+from spyhop.recipe.published import check_scores, publish, read_published
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError
 from toys import Numbers
@@ -209,7 +208,7 @@ def test_missing_inputs_are_named_and_the_rest_is_planned(folder: Path, tmp_path
     assert done.code == 2 and "train.tune" in done.stdout, done
     missing = [line for line in done.stdout.splitlines() if line.startswith("missing input: ")]
     assert len(missing) == 4 and f"missing input: {card.parent}/spyhop/base" in missing
-    assert "not the same run: " in done.stderr and "4 missing" in done.stderr
+    assert "not reproduced: " in done.stderr and "4 missing" in done.stderr
 
 
 def test_a_run_in_another_place_is_the_same(home: Path, folder: Path, tmp_path: Path, cli):
@@ -235,7 +234,7 @@ def test_a_run_in_another_place_is_the_same(home: Path, folder: Path, tmp_path: 
     done = cli(*again, "--set", "train.epochs=3.0")
     assert done.code == 2 and "student: different (epochs: 2.0 became 3.0" in done.stdout
     assert re.search(r"rows-\d: different \(\S+: \S+/rows.jsonl in place of", done.stdout), done
-    assert "not the same run: " in done.stderr
+    assert "not reproduced: " in done.stderr
 
 
 def test_scores_are_the_same_within_the_interval_or_different(folder: Path, home: Path):

@@ -1,5 +1,6 @@
 """Cost of a point, against regressions and counts written out by hand."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +25,10 @@ from spyhop.report.costs import (
     ranking,
     teacher_cost,
 )
-from spyhop.schema import Answer
+from spyhop.report.page import ReportConfig, _cost_sections
+from spyhop.schema import Answer, Score
+from spyhop.store import Artifact, Record
+from toys import rows_artifact
 
 
 def _student(gains, *, read: float = 0, written: float = 0, usd: float = 0) -> CostedStudent:
@@ -96,3 +100,26 @@ def test_the_table_has_arms_with_a_teacher_and_needs_two():
     made = point_cost_section({**arms, "b": [_student([1, 1], written=10)]}, "the base")
     text = "".join(made.blocks)
     assert text.index("<td>b") < text.index("<td>a") and "free" not in text
+
+
+def test_rounds_and_further_bases_gain_over_their_own_base(tmp_path: Path):
+    right = {"base": 0, "student": 2, "round-1": 4, "base-neox": 4, "student-neox": 5}
+    scores = {
+        name: rows_artifact(tmp_path / name, [
+            Score(id=f"i{n}", suite="s", task="t", response="", target="x", extracted="x",
+                  correct=n < num, chance=0, finish_reason="stop", response_tokens=1)
+            for n in range(10)
+        ])
+        for name, num in right.items()
+    }  # fmt: skip
+    usage = {"prompt_tokens": 10.0, "response_tokens": 10.0}
+    record = Record(
+        key="k", stage="train.tune", version=1, config={}, inputs={}, digest="d", usage=usage
+    )
+    config = ReportConfig(title="t", phases={n: (n,) for n in right if not n.startswith("base")})
+    students = {
+        name: Artifact(tmp_path, record.model_copy(update={"key": name})) for name in config.phases
+    }
+    (made,) = _cost_sections(tmp_path, config, students, scores)
+    gains = re.findall(r"<td[^>]*>(\+\d+\.\d) \[", "".join(made.blocks))[::3]
+    assert gains == ["+40.0", "+20.0", "+10.0"]

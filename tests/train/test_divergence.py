@@ -229,7 +229,9 @@ def test_a_student_comes_closer_to_its_teacher(
     )
     held_out = [loss for _, loss in read_metrics(made)["held_out"]]
     assert held_out[0] > 0.1 and held_out[-1] < 0.8 * held_out[0]
-    assert made.record.counts["answered_by/a teacher's weights"] == 42
+    counts = made.record.counts
+    assert counts["answered_by/a teacher's weights"] == 42
+    assert made.record.usage == {"prompt_tokens": counts["tokens"]}  # read by the teacher
 
 
 def test_context_distillation_learns_what_a_system_message_says(tmp_path: Path, base: Artifact):

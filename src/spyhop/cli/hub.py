@@ -8,8 +8,7 @@ from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, run_and_report, say
 from spyhop.recipe import resolve
 from spyhop.recipe.hub import upload, write_repositories
-from spyhop.recipe.published import read_published
-from spyhop.recipe.reproduce import GOOD, check_scores, check_steps
+from spyhop.recipe.published import GOOD, check_scores, check_steps, read_published
 from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError
 
@@ -56,4 +55,4 @@ def reproduce(
     say(*(f"{name}: {state}{about and f' ({about})'}" for name, state, about in found))
     if bad := [state for _, state, _ in found if state not in GOOD] + ["missing"] * len(missing):
         kinds = ", ".join(f"{bad.count(kind)} {kind}" for kind in dict.fromkeys(bad))
-        raise ArtifactError(f"{card}: not the same run: {kinds}")
+        raise ArtifactError(f"{card}: not reproduced: {kinds}")

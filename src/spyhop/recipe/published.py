@@ -1,4 +1,4 @@
-"""A finished run as others can repeat it, without the folders of this machine.
+"""A finished run as others can repeat it, without this machine's folders, and the repetition.
 
 A published folder has `spyhop/run.json` (the record), `spyhop/recipe.toml` (the settings), and the
 settings files that the recipe names, such as those of teachers.
@@ -6,20 +6,25 @@ settings files that the recipe names, such as those of teachers.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spyhop.recipe.events import RUN
+from spyhop.recipe.resolve import Resolved
+from spyhop.recipe.why import differences
 from spyhop.schema import InputError
 from spyhop.settings import read_toml, to_toml
+from spyhop.statistics import wilson
 from spyhop.store.artifact import Record, load
 from spyhop.train.release import totals
 
 FOLDER, RECIPE = "spyhop", "recipe.toml"
 MEASURE, DATASET = "evaluate.measure", "report.dataset"
+GOOD = ("same", "not run", "within interval")
+"""States of steps and scores that no repetition has to explain."""
 _PLACE = re.compile(r"(^|\()/.*/")
 
 
@@ -123,3 +128,38 @@ def read_published(card: Path) -> tuple[PublishedRun, Path]:
     except (OSError, ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no record of a run"
         raise InputError(f"{place}: cannot be read ({reason}); `spyhop push` writes it") from None
+
+
+def check_steps(run: PublishedRun, resolved: Resolved) -> Iterator[tuple[str, str, str]]:
+    """Yield each step: name, state, and the settings and inputs that differ.
+
+    It is `same`, `not run`, `different`, or of `other content` with equal settings and inputs.
+    """
+    steps = {step.name: step for step in resolved.recipe.steps}
+    for name, old in run.steps.items():
+        reasons = ["the recipe has no such step now"]
+        if name in steps:
+            reasons = list(differences(resolved, steps[name], old))
+        if reasons:
+            yield name, "different", "; ".join(reasons)
+        elif name not in resolved.made:
+            yield name, "not run", ""
+        else:
+            is_same = resolved.made[name].digest == old.digest
+            yield name, "same" if is_same else "other content", ""
+
+
+def check_scores(run: PublishedRun, resolved: Resolved) -> Iterator[tuple[str, str, str]]:
+    """Yield each score: name, `same`, `within interval` or `different`, and both values.
+
+    The interval is the published one, of 95 % (Wilson).
+    """
+    for name, scores in run.scores.items():
+        for suite, right, num in totals(resolved.made[name]) if name in resolved.made else ():
+            if suite in scores:
+                then, now = wilson(*scores[suite]), right / num
+                state = "within interval" if then.low <= now <= then.high else "different"
+                is_same = scores[suite] == (right, num)
+                text = f"{100 * then.value:.1f} % ({100 * then.low:.1f} to {100 * then.high:.1f})"
+                about = f"{text} became {100 * now:.1f} %, n = {num}"
+                yield f"{name} {suite}", "same" if is_same else state, about

@@ -110,9 +110,7 @@ class Resolved:
             else:
                 self.missing.append(path)
                 key = key_of({"missing": str(path)})
-                record = Record(
-                    key=key, stage="source", version=1, config={}, inputs={}, digest=key
-                )
+                record = Record(key=key, stage="source", version=1, config={}, inputs={})
                 self._sources[path] = Artifact(path, record)
         return self._sources[path]
 

@@ -6,7 +6,6 @@ teacher -> training on one, then on the other -> BBH and AGIEval.
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
@@ -187,7 +186,10 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     declared = add_seal(r, config.sealed, config.measure, suites, items, names)
     starts = {"base": base, **{f"base-{name}": folder for name, folder in bases.items()}}
     asked = {name: Use(Local(name=name), folder) for name, folder in starts.items()}
-    score = partial(add_scores, r, config.measure, suites, items, prefix=SCORES, **declared)
+
+    def score(asked: dict[str, Use]) -> dict[str, Ref]:
+        return add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+
     scores: dict[str, Ref] = score(asked) if items else {}  # before anything is trained
     phases = {name: train_arm(r, config, *each, rows) for name, each in trained_on.items()}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}

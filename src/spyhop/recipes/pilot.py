@@ -104,6 +104,7 @@ def _read(path: Path) -> OrcaConfig:
     if file.recipe != "orca":
         raise RecipeError(f'{path}: recipe = "{file.recipe}"; an arm of a pilot is "orca"')
     found = file.config(OrcaConfig)
+    assert isinstance(found, OrcaConfig)
     if not found.suites:
         raise RecipeError(f"{path}: add [[suites]]; arms are ranked by their scores")
     return found.model_copy(update={"num_queries": None, "rounds": None, "ablate": ()})

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
-from spyhop.report.costs import costed, point_cost_section
+from spyhop.report.costs import CostedStudent, costed, point_cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.evaluation import (
     published_section,
@@ -149,12 +149,14 @@ def _cost_sections(
     if "base" not in scores:
         return []
     sizes = config.sizes or {name: (name,) for name in config.phases}
-    arms = {
-        arm: [costed(root, students[config.phases[name][-1]],
-                     scores.get(name.replace("student", "base", 1), scores["base"]), scores[name])
-              for name in names if name in scores]
-        for arm, names in sizes.items()
-    }  # fmt: skip
+    arms: dict[str, list[CostedStudent]] = {}
+    for arm, names in sizes.items():
+        some = {}  # a size that did not run is the one before it
+        for name in (name for name in names if name in scores):
+            base = scores.get(f"base-{name.removeprefix('student-')}", scores["base"])
+            student = students[config.phases[name][-1]]
+            some[student.key] = costed(root, student, base, scores[name])
+        arms[arm] = list(some.values())
     found = point_cost_section(arms, "the base")
     return [found] if found else []
 

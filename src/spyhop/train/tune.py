@@ -163,6 +163,7 @@ def tune(
     if isinstance(config.objective, DivergenceConfig):
         by = teacher.label if isinstance(teacher, Model) else "a teacher's weights"
         ctx.count("asked/prompt_tokens", outcome.counts["tokens"])  # the teacher writes nothing
+        ctx.use("prompt_tokens", 0 if isinstance(teacher, Model) else outcome.counts["tokens"])
     _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]], by)
     is_trained = set(np.concatenate(trained).tolist())
     shown = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
