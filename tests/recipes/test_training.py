@@ -19,7 +19,7 @@ from spyhop.schema import Message, RecipeError
 from spyhop.settings import validated
 from spyhop.stage import Runtime
 from spyhop.store import Artifact
-from spyhop.train import OptimizerConfig, TuneConfig, read_metrics
+from spyhop.train import DPOConfig, OptimizerConfig, TuneConfig, read_metrics
 from spyhop.train.probe import Probed
 
 ROWS = [
@@ -227,5 +227,8 @@ def test_prompts_alone_are_enough_for_a_training_on_own_responses(place: Path, t
         "log_ratio" in page
         and "a teacher's weights" in (made[MODEL].path / "README.md").read_text()
     )
+    then = [{"rows": (tmp_path / "a",), "train": {"objective": {"beta": 0.3}}}]
+    (phase,) = _config(place, **changes, then=then).then
+    assert phase.train is not None and phase.train.objective == DPOConfig(beta=0.3)
     with pytest.raises(ValueError, match=r"teacher is for train\.objective"):
         _config(place, teacher=place / "base")

@@ -421,12 +421,11 @@ class BatchModel(Model):
         """Return the batches to answer here, of those that the missing keys are in."""
         if self._shard is None:
             return sorted(set(missing.values()))
-        new = self._journal.first_read(list(missing), "asked")  # else an earlier window's
-        mine = {number for key, number in missing.items() if key in new}
-        for key, number in missing.items():
-            if not self._shard.owns(number) or key not in new:
-                self._left[f"of shard {number % self._shard.total + 1}"] += 1
-        return sorted(number for number in mine if self._shard.owns(number))
+        new = self._journal.first_read(list(missing), "asked")  # others are an earlier window's
+        mine = {key for key in new if self._shard.owns(missing[key])}
+        for key in missing.keys() - mine:
+            self._left[f"of shard {missing[key] % self._shard.total + 1}"] += 1
+        return sorted({missing[key] for key in mine})
 
     def _computed(
         self, asked: Asked, numbers: Sequence[int | None]

@@ -179,11 +179,13 @@ def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1
 
 
 def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings updated table by table; a new budget replaces the old one."""
+    """Return settings updated table by table; a new budget or objective replaces the old one."""
     kept = {k: v for k, v in first.items() if k not in BUDGETS or not BUDGETS & set(changes)}
     tables = {
         name: _over(kept[name], value)
         for name, value in changes.items()
-        if isinstance(value, Mapping) and isinstance(kept.get(name), Mapping)
+        if isinstance(value, Mapping)
+        and isinstance(kept.get(name), Mapping)
+        and name != "objective"
     }
     return {**kept, **changes, **tables}
