@@ -7,7 +7,7 @@ from typing import Literal
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Kind, Reply, Request, Sampling
 from spyhop.runtime import Runtime
-from spyhop.schema import Row
+from spyhop.schema import ModelError, Row
 from spyhop.store import Artifact, row_id
 
 
@@ -27,7 +27,8 @@ class Replay(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Index the recorded answers on disk, so that memory stays flat."""
-        assert folder is not None  # of the recorded answers
+        if folder is None:
+            raise ModelError("a replay model needs the artifact of its recorded answers")
         return _ReplayBackend(folder)
 
 
