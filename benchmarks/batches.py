@@ -35,7 +35,7 @@ PRICES = {"usd_per_million_prompt": 2.0, "usd_per_million_response": 10.0}
 def ask(root: str, url: str, api: str, asked: list[Request]) -> None:
     """Ask everything, in a process of its own."""
     os.environ[KEY_ENV] = KEY
-    batch_client.FIRST_POLL_S, batch_client.LONGEST_POLL_S, batch_client.SETTLE_S = 0.01, 0.05, 0.5
+    batch_client.FIRST_POLL_S, batch_client.LONGEST_POLL_S, batch_client.SETTLE_S = 0.01, 0.05, 3.0
     endpoint = {"url": url, "api": api, "key_env": KEY_ENV, "batch": True, **PRICES}
     found = replies(Path(root), Service.model_validate({"endpoints": [endpoint]}), asked)
     good = [reply.text == f"re: number {place}" for place, reply in enumerate(found)]

@@ -130,6 +130,19 @@ def test_a_batch_is_sent_again_only_if_the_list_surely_has_none(tmp_path: Path, 
     assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_a_batch_that_is_listed_too_late_is_reported_as_perhaps_paid_twice(
+    tmp_path: Path, api: str
+):
+    nowhere = {"data": [], "has_more": False}
+    with BatchServer(api, breaks={"create": 1}, lists=(nowhere, nowhere)) as server:
+        assert len(ask(tmp_path, batches(server), requests(5))) == 5
+    assert set(server.paid.values()) == {2}
+    state = left_state(tmp_path)
+    assert state.num_maybe_twice == 5
+    assert state.unsettled_usd == state.maybe_billed_usd > 0
+
+
 def test_a_providers_clock_may_be_behind(tmp_path: Path):
     behind = datetime.fromtimestamp(time.time() - 300, UTC).isoformat()
     with BatchServer("anthropic", breaks={"create": 1}, created=behind) as server:

@@ -148,6 +148,9 @@ class BatchClient:
                     await adopt(self._api, self._journal, batch)
             if not batch.ids:
                 self._forget(batch)
+                if batch.may_have_begun(self._api):  # and appear still later
+                    self.state.num_maybe_twice += batch.num
+                    self.state.reserve(batch.usd)
         waiting = set().union(*self._keys.values())
         new = [(key, request) for key, request in keyed.items() if key not in waiting]
         if new and await self._send(kind, sampling, new):

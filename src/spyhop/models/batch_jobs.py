@@ -69,6 +69,10 @@ class Batch:
         """Return the batch API of the endpoint."""
         return batch_api(EndpointState(self.config, self.model))
 
+    def may_have_begun(self, api: BatchApi) -> bool:
+        """Return whether its start may have been sent: not without a file at the provider."""
+        return bool(self.uploaded) or type(api).upload is BatchApi.upload
+
 
 class Outcome(NamedTuple):
     """One request of a batch that ended."""
@@ -119,9 +123,9 @@ def read_requests(file: Path) -> Iterator[tuple[str, Kind, Request]]:
 async def adopt(api: BatchApi, journal: Journal, batch: Batch) -> None:
     """Look in the provider's list for a batch whose start was not confirmed; note its id.
 
-    Without a file at the provider it cannot have begun. Ids of other open batches are not its own.
+    Ids of other open batches are not its own.
     """
-    if not batch.uploaded and type(api).upload is not BatchApi.upload:
+    if not batch.may_have_begun(api):
         return
     others = {each for other in open_batches(journal) for each in other.ids}
     found = await api.find(batch.tag, batch.uploaded, batch.num, batch.at)

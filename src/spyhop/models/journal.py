@@ -85,7 +85,7 @@ class State:
     num_maybe_billed: int = 0
     """Failed requests of all runs that may have been billed for nothing."""
     num_maybe_twice: int = 0
-    """Requests in flight at kills, of all runs: they may have been billed twice."""
+    """Requests in flight at kills, or in batches not found again: perhaps billed twice."""
     maybe_billed_usd: float = 0.0
     """Highest price of both."""
     prompt_tokens: int = 0
