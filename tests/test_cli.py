@@ -264,7 +264,7 @@ def test_recipes_are_a_short_list_and_one_shows_its_settings(cli):
     assert {"collections", "batch_tokens", "learning_rate", "runtime", "checkpoint_s"} <= names
     assert "seeds" not in names
     (arms,) = [line for line in lines if line.split()[0] == "ablate"]
-    wanted = "teacher, assistant, order, answers, queries, style, messages, size"
+    wanted = "teacher, assistant, order, answers, queries, style, messages, size, humans, coverage"
     assert arms.partition("any of ")[2].partition("  ")[0] == wanted
     _refused(cli("recipes", "orka"), r"'orka': no such recipe; known: answer, ")
 
