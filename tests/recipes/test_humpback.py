@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
 
 from server import KEY, Call, Server
 from spyhop.recipe import resolve, run
@@ -249,6 +251,13 @@ def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: An
     (alpha,) = [line for line in lines if line["table"] == "alpha"]
     assert alpha["low"] <= alpha["value"] <= alpha["high"]
     assert [each["name"] for each in results["data"]][-1] == "all augmented"
+    best = "m2" if read_promotion(made["promoted-2"]).chosen == "after" else "m1"
+    best = best if read_promotion(made["promoted-1"]).chosen == "after" or best == "m2" else "m0"
+    given = AutoModelForCausalLM.from_pretrained(made["model"].path).state_dict()
+    trained = AutoModelForCausalLM.from_pretrained(made[best].path).state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in given.items())
+    lines = (made["dataset"].path / "train.jsonl").read_text().splitlines()
+    assert len(lines) == made[f"{best}.rows"].num_rows
     again = Seen()
     run(resolve(r, tmp_path / "out"), Runtime(), again)
     assert again.made == []

@@ -33,7 +33,8 @@ def write_repositories(
     run, settings = publish(folder)
     steps = {n: KINDS[record.stage] for n, record in run.steps.items() if record.stage in KINDS}
     if not steps:
-        raise InputError(f"{folder}: no model or data set to push; `orca` and `train` make them")
+        makers = "`orca`, `humpback` and `train` make them"
+        raise InputError(f"{folder}: no model or data set to push; {makers}")
     own = {RUN: run.model_dump_json(indent=1), **settings}
     for name, kind in steps.items():
         artifact, out = load((folder / name).resolve()), place / name

@@ -20,9 +20,16 @@ from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base, served
 from spyhop.recipes.mixture import add_collection, add_folder
 from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_data, add_rounds, taken
-from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
+from spyhop.report import (
+    DatasetConfig,
+    HumpbackPageConfig,
+    StudentRun,
+    dataset,
+    humpback_page,
+)
 from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
+from spyhop.train.release import ReleaseConfig, release, with_title
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
@@ -44,6 +51,7 @@ def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
         if ablation in config.ablate:
             add(arms)
     _add_report(arms, _audits(data, rounds))
+    _add_release(data, rounds)
     return r
 
 
@@ -105,6 +113,18 @@ def _add_report(arms: Arms, audits: Mapping[str, Ref]) -> None:
         gates=rounds.gates, kept=rounds.kept, promotions=rounds.promotions, students=arms.students,
         accuracy=taken(arms.scores, "accuracy"), held_out=taken(arms.scores, "held_out"),
         graded=arms.graded, steps=data.segments, audits=audits, trips=trips, **data.declared,
+    )  # fmt: skip
+
+
+def _add_release(data: Data, rounds: Rounds) -> None:
+    """Add the folders to give away: the best student's rows, and the student."""
+    r, answers = data.r, {"pairs": rounds.best_rows}
+    given = r.add("dataset", dataset, DatasetConfig(title=r.name), answers=answers)
+    scored = rounds.best_scores.get("accuracy")
+    known = {} if scored is None else {"scores": scored}
+    r.add(
+        "model", release, with_title(ReleaseConfig(), r.name), model=rounds.best,
+        base=data.base, answers=answers, data=given, **known,
     )  # fmt: skip
 
 

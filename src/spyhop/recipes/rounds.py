@@ -90,6 +90,8 @@ class Rounds:
     best_scores: Scored
     best_kept: Model
     """Curated pairs of the best student; those of the first round where none was promoted."""
+    best_rows: Model
+    """Rows that the best student was trained on."""
     rated: dict[str, RecipeStep] = field(default_factory=dict)
     gates: dict[str, RecipeStep] = field(default_factory=dict)
     kept: dict[str, RecipeStep] = field(default_factory=dict)
@@ -150,7 +152,8 @@ def add_rounds(data: Data) -> Rounds:
     seed_pairs = {"seeds": data.seeds}
     first = data.student("m0", seed_pairs, config.train_seed or config.train)
     best_scores = data.measure("m0", first)
-    rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds)
+    rows = r.step("m0.rows")
+    rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds, rows)
     for n in range(1, config.rounds + 1):
         rated = _rated(data, n, rounds.best)
         threshold = curate.with_threshold(config.gate, config.keep)
@@ -171,6 +174,7 @@ def add_rounds(data: Data) -> Rounds:
             for measure, before in rounds.best_scores.items()
         }
         rounds.best = Chosen(by, before=rounds.best, after=model)
+        rounds.best_rows = Chosen(by, before=rounds.best_rows, after=r.step(f"{name}.rows"))
         rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
         rounds.models[name], rounds.scores[name] = model, scores
         rounds.rated[name], rounds.gates[name], rounds.kept[name] = rated, passed, kept

@@ -56,7 +56,9 @@ class DatasetConfig(Config):
 
 
 @stage(version=4, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
-def dataset(ctx: Context, config: DatasetConfig, *, answers: Artifacts, queries: Artifact) -> None:
+def dataset(
+    ctx: Context, config: DatasetConfig, *, answers: Artifacts, queries: Artifact | None = None
+) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
     Failed calls are dropped and counted. Licence and origin are those of the query; answers that
@@ -111,12 +113,12 @@ def _rows(ctx: Context, answers: Artifacts, known: sqlite3.Connection) -> Iterat
             yield {name: (plain | own)[name] for name in SCHEMA.names}
 
 
-def _origins(queries: Artifact) -> sqlite3.Connection:
+def _origins(queries: Artifact | None) -> sqlite3.Connection:
     base = sqlite3.connect("")  # a temporary file that SQLite deletes by itself
     base.execute("CREATE TABLE queries (id TEXT PRIMARY KEY, licence TEXT, origin TEXT)")
     base.executemany(
         "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
-        ((row.id, row.licence, row.origin) for row in queries.rows(Query)),
+        ((row.id, row.licence, row.origin) for row in (queries.rows(Query) if queries else ())),
     )
     return base
 
