@@ -373,7 +373,7 @@ def test_a_model_folder_is_asked_through_the_journal(tiny_folder: Path, context:
     assert use.open(context) is model
     closed = use.config.open(context, use)
     assert list(closed.generate(requests, Sampling(max_new_tokens=5))) == replies
-    assert closed._backend is None  # no weights were loaded
+    assert closed._worker.backend is None  # no weights were loaded
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path):

@@ -256,7 +256,7 @@ def test_a_scoring_that_was_killed_twice_gives_the_same_bytes(tmp_path: Path, wo
             ctx = Context(root, root, root, Runtime(inference_tokens=700), lambda _: None)
             with ctx.resources:
                 model = use.open(ctx)
-                connect, calls = model._connect, 0  # type: ignore[attr-defined]
+                connect, calls = model._worker.connect, 0  # type: ignore[attr-defined]
 
                 def connected(num: int | None = num, connect: Any = connect) -> LocalBackend:
                     backend = connect()
@@ -272,7 +272,7 @@ def test_a_scoring_that_was_killed_twice_gives_the_same_bytes(tmp_path: Path, wo
                     backend._scorer.score = scored
                     return backend
 
-                model._connect = connected  # type: ignore[attr-defined]
+                model._worker.connect = connected  # type: ignore[attr-defined]
                 try:
                     return [found.model_dump_json() for found in model.choose(requests)]
                 except KeyboardInterrupt:

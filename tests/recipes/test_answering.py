@@ -221,7 +221,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
         _answer(cli, "--set", "answers.sampling.max_tokens=3"), 2, "did you mean 'max_new_tokens'"
     )
     _line(_answer(cli, "--set", "format=xml"), 2, r"answer: format = 'xml'")
-    _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
+    _line(_answer(cli, "--set", "runtime=3"), 2, r"answer: runtime = 3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
     _line(_answer(cli, prompts="in", out="in/out"), 2, r"inside the input .*/in;")

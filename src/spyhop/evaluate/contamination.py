@@ -1,8 +1,8 @@
-"""How much of an evaluation set the training rows contain, item by item.
+"""How much of an evaluation set the training rows contain, and how near they are, item by item.
 
 Three measures, the later ones wider: `exact`, a row's question equals the item's; `long`, a row
 shares a run of 13 words with it; `short`, a run of 8. A run that many items share is boilerplate
-and ignored.
+and ignored. `density` is a measure of nearness, not of overlap.
 """
 
 from collections import defaultdict
@@ -15,6 +15,7 @@ from spyhop.schema import Answer, Config, Item, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifacts, rows_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex
+from spyhop.text.density import Density
 from spyhop.text.overlap import BATCH_TEXTS
 
 ROWS_PER_S = 4_000
@@ -32,6 +33,8 @@ class ItemOverlap(Row):
     short_run: str = ""
     row_id: str = ""
     """The row of the closest match."""
+    density: float = 0.0
+    """Mean similarity of the item to the nearest training questions (`text.density`)."""
     is_checked: bool
     """False if the item has no distinctive n-gram; then only exact matches are detectable."""
 
@@ -56,7 +59,7 @@ class ContaminationRateConfig(Config):
 
 
 @stage(
-    version=2,
+    version=3,
     writes=ItemOverlap,
     plan=lambda config, items, answers: Estimate(
         rows=sum_estimates(items.values()).rows,
@@ -77,16 +80,19 @@ def check_contamination(
         max_items=config.max_items,
     )
     index = ItemIndex(rows_of(items, Item), rule, all_short=True)
+    density = Density(item.question for item in index.items)
     matches: dict[int, dict[str, tuple[str, str]]] = defaultdict(dict)
     for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
         tracked = ctx.track(rows, "comparing with items", total=artifact.num_rows)
         while batch := list(islice(tracked, BATCH_TEXTS)):
             texts = ["\n".join(_turns(row, "user", "assistant")) for row in batch]
-            for match in index.matches(texts, [" ".join(_turns(row, "user")) for row in batch]):
+            questions = [" ".join(_turns(row, "user")) for row in batch]
+            density.add(questions)
+            for match in index.matches(texts, questions):
                 first = match.words, batch[match.text].id
                 matches[match.item].setdefault(match.kind, first)
-    for place, item in enumerate(index.items):
+    for place, (item, near) in enumerate(zip(index.items, density.means(), strict=True)):
         found = matches[place]
         words = {kind: words for kind, (words, _) in found.items()}
         row_ids = (found[kind][1] for kind in ("whole", "long", "short") if kind in found)
@@ -98,6 +104,7 @@ def check_contamination(
             long_run=words.get("long", ""),
             short_run=words.get("short", ""),
             row_id=next(row_ids, ""),
+            density=near,
             is_checked=bool(index.is_checked[place]),
         )
         counts = {

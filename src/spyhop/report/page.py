@@ -9,6 +9,7 @@ from pydantic import Field
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
 from spyhop.report.costs import CostedStudent, costed, point_cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
+from spyhop.report.density import density_section
 from spyhop.report.evaluation import (
     published_section,
     samples_section,
@@ -60,7 +61,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=13)
+@report_stage(version=14)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -114,6 +115,7 @@ def page(
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
         sections += _cost_sections(ctx.root, config, students, scores)
+    sections += density_section(scores, seen) if scores and seen else []
     sections += [contamination_section(seen)] if seen is not None else []
     trained = {name: [students[each] for each in some] for name, some in phases.items()}
     sections += [training_section(trained)] if trained else []

@@ -16,6 +16,7 @@ from spyhop.statistics.interval import (
 from spyhop.statistics.paired import (
     Comparison,
     cluster_difference,
+    group_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,

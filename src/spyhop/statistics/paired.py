@@ -35,6 +35,16 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
+def group_difference(first: ArrayLike, second: ArrayLike) -> Interval:
+    """Return the difference of two independent groups' means with Welch's t-interval."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    value = float(b.mean() - a.mean())
+    if not (a.std() or b.std()):
+        return Interval(value, value, value)
+    limits = stats.ttest_ind(b, a, equal_var=False).confidence_interval(LEVEL)
+    return Interval(value, float(limits.low), float(limits.high))
+
+
 def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Comparison:
     """Compare right and wrong of two models, (items,): Tango's interval and McNemar's exact p.
 
