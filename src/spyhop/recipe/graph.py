@@ -90,9 +90,9 @@ class Recipe:
         return Recipe(self.name, self.steps, f"{self.prefix}{prefix}")
 
     def step(self, name: str) -> RecipeStep:
-        """Return the step of that name."""
+        """Return the step of that name; in a part of a graph, of the part's prefix and it."""
         for step in self.steps:
-            if step.name == name:
+            if step.name == f"{self.prefix}{name}":
                 return step
         known = ", ".join(step.name for step in self.steps)
         raise RecipeError(f"recipe {self.name!r} has no step {name!r}; known: {known}")

@@ -50,8 +50,8 @@ def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
     for ablation, add in _ABLATIONS.items():
         if ablation in config.ablate:
             add(arms)
-    _add_report(arms, _audits(data, rounds))
     _add_release(data, rounds)
+    _add_report(arms, _audits(data, rounds))
     return r
 
 

@@ -134,7 +134,7 @@ def mixture(
         )
         data["clean"] = queries
     own: dict[str, Ref] = {
-        each.label: r.step(f"{r.prefix}own-{each.label}")
+        each.label: r.step(f"own-{each.label}")
         for each in collections
         if each.kind == "prompts"
     }
