@@ -134,9 +134,7 @@ def mixture(
         )
         data["clean"] = queries
     own: dict[str, Ref] = {
-        each.label: r.step(f"own-{each.label}")
-        for each in collections
-        if each.kind == "prompts"
+        each.label: r.step(f"own-{each.label}") for each in collections if each.kind == "prompts"
     }
     return Mixture(data, queries, own)
 
