@@ -287,6 +287,10 @@ class Rating(Frozen):
     error: str | None = None
 
 
+PEOPLE = "people"
+"""Who answered, where no model wrote any part of a pair."""
+
+
 class Pair(Row):
     """An instruction and its response, whichever of the two a model wrote; rated or not.
 

@@ -242,6 +242,14 @@ def test_one_licence_is_named_only_where_all_are_known_and_the_same(
     assert f"license: {tag}\n" in head
 
 
+def test_only_models_have_terms_to_read():
+    alone = card(CardConfig(), _origin(teachers={"people": 3}))
+    assert "people (3 rows).\n" in alone and "Not stated" not in alone
+    both = card(CardConfig(), _origin(teachers={"people": 3, "gpt": 1}))
+    assert "the service behind gpt before" in both
+    assert "behind unknown" in card(CardConfig(), _origin(teachers={}))
+
+
 def test_what_a_person_states_replaces_what_is_not_known():
     config = CardConfig(
         title="Mine", base_name="org/base", teacher_terms="Free for all.", intended_use="Sums.",

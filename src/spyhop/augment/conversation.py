@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import field_validator
 
-from spyhop.schema import Answer, Config, Message, Pair, prompt_turns
+from spyhop.schema import PEOPLE, Answer, Config, Message, Pair, prompt_turns
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.tables import table
@@ -87,6 +87,6 @@ def _answer(row: Pair, turns: list[Message], learned: str) -> Answer:
         task=row.tag,
         system_id=row.tag,
         messages=[*turns, Message(role="assistant", content=learned)],
-        model=row.writer or "people",
+        model=row.writer or PEOPLE,
         finish_reason="stop",
     )

@@ -228,7 +228,7 @@ def rendered(text: str) -> Markup:
     """Return Markdown as HTML; each block takes the direction of its own script."""
     tokens = _PARSER.parse(visible(text))
     for token in tokens:
-        if token.type.startswith("heading"):  # a row's headings are none of the page's
+        if token.type.startswith("heading"):  # headings of a row do not belong to the page
             token.tag, token.attrs = "p", {"class": "heading"} if token.nesting == 1 else {}
         if token.nesting == 1 and token.level == 0:  # what is inside it has its direction
             token.attrSet("dir", "auto")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spyhop.schema import Config
+from spyhop.schema import PEOPLE, Config
 from spyhop.statistics import wilson
 from spyhop.text.escape import markdown
 from spyhop.text.template import write_markdown
@@ -108,7 +108,10 @@ def card(config: CardConfig, origin: Origin) -> str:
     is_known = licence != UNKNOWN and not num_unnamed
     same = {licence.lower(), *(name.lower() for name in named)}
     trainings = {**origin.earlier, "the last training": (origin.config, origin.counts)}
-    teachers = ", ".join(map(markdown, origin.teachers)) or UNKNOWN
+    models = [markdown(name) for name in origin.teachers if name != PEOPLE]
+    terms = TERMS.format(teachers=", ".join(models) or UNKNOWN)
+    if origin.teachers and not models:
+        terms = ""
 
     def shares(counts: Mapping[str, int]) -> str:
         ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
@@ -125,7 +128,7 @@ def card(config: CardConfig, origin: Origin) -> str:
         named=named,
         num_unnamed=num_unnamed,
         shares=shares,
-        terms=config.teacher_terms or TERMS.format(teachers=teachers),
+        terms=config.teacher_terms or terms,
         **{
             name: sum(counts.get(key, 0) for _, counts in trainings.values())
             for name, key in FIGURES.items()

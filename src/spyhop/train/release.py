@@ -43,7 +43,7 @@ class ReleaseConfig(Config):
 
 
 @stage(
-    version=3,
+    version=4,
     writes=FOLDER,
     plan=lambda config, **inputs: Estimate(seconds=2),
     needs="local",
