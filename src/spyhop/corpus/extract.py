@@ -53,15 +53,16 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     """
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
-    html = decode(data, charset)
-    html = html.replace("\x00", "")
+    html = decode(data, charset).replace("\x00", "")
     if "<" not in html:
         raise Refused("not_html")
     named = _TITLE.search(html)
     title = " ".join(unescape(named.group(1)).split()) if named else ""
     found = scan(with_formulas(html), max_nodes=config.max_nodes, max_depth=config.max_depth)
     if config.extractor == "trafilatura":
-        return Extracted(title, _trafilatura(html))
+        peer = library("trafilatura", "extractor = 'trafilatura'")
+        text = peer.extract(html, output_format="markdown", include_comments=False)
+        return Extracted(title, text_blocks(text or ""))
     headings = (each.text for each in found.blocks if each.kind == "heading" and each.level == 1)
     return Extracted(next(headings, title), main_blocks(found))
 
@@ -103,9 +104,3 @@ def converted(text: str) -> Extracted:
     lines = (" ".join(line.split()) for line in rest.splitlines())
     kept = [line for line in lines if len(line) >= MIN_LINE_CHARS and line.endswith(_ENDS)]
     return Extracted(" ".join(first.split()), [Block("text", line, 0, 0, 0) for line in kept])
-
-
-def _trafilatura(html: str) -> list[Block]:
-    trafilatura = library("trafilatura", "extractor = 'trafilatura'")
-    text = trafilatura.extract(html, output_format="markdown", include_comments=False)
-    return text_blocks(text or "")

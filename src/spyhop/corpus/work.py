@@ -7,7 +7,6 @@ from typing import NamedTuple, cast
 
 from pydantic import Field
 
-from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.charset import decode
 from spyhop.corpus.extract import ExtractConfig, Extracted, Refused, converted, extract, text_blocks
 from spyhop.corpus.filters import (
@@ -19,7 +18,7 @@ from spyhop.corpus.filters import (
     url_reason,
 )
 from spyhop.corpus.personal import redact
-from spyhop.corpus.read import ReadConfig
+from spyhop.corpus.read import ArchivePage, ReadConfig
 from spyhop.corpus.segment import CutConfig, Section, cut
 from spyhop.lazy import lang
 from spyhop.schema import Config, Row, Segment
