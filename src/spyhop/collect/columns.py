@@ -57,12 +57,8 @@ class Columns(Config):
         """Return the top-level names of all columns that are read."""
         texts = [self.query, self.context, self.options, self.target]
         texts += [self.task, self.template, self.licence]
-        return {name.split(".")[0] for text in texts for name in column_names(text)}
-
-
-def column_names(text: str) -> list[str]:
-    """Return the columns of a template, or the one that is named."""
-    return names(text) if "{" in text else [text] if text else []
+        named = (names(text) if "{" in text else [text] for text in texts if text)
+        return {name.split(".")[0] for each in named for name in each}
 
 
 def compose(row: Mapping[str, Any], columns: Columns, where: str) -> dict[str, Any]:
@@ -70,14 +66,21 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> dict[str, A
     query = _text(row, columns.query, where)
     if context := _text(row, columns.context, where):
         query = f"{context}\n\n{query}"
-    target = _gold(row, columns, where)
+    name = columns.target
+    golds = field(row, name, where, object) if name and "{" not in name else None
+    if isinstance(golds, list) and all(isinstance(each, str | int | float) for each in golds):
+        target = str(golds[0]).strip() if golds else ""
+    else:
+        target = _text(row, name, where)
+    if columns.target_after:
+        target = target.rpartition(columns.target_after)[2].strip()
     texts: list[str] = []
     if columns.options:
         given = field(row, columns.options, where, object)
         own, texts = read_options(given, where, columns.options)
         known = labels(len(texts))
         target = _label(target, own, known, texts, where)
-        shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
+        shown = "\n".join(f"({label}) {text}" for label, text in zip(known, texts, strict=True))
         query = f"{query}\nOptions:\n{shown}"
     more = ("task", "template", "licence")
     others = {name: _text(row, getattr(columns, name), where) for name in more}
@@ -101,17 +104,6 @@ def _scalar(row: Mapping[str, Any], column: str, where: str) -> str:
             f"{inner!r} leads into it"
         )
     return "" if value is None else str(value)
-
-
-def _gold(row: Mapping[str, Any], columns: Columns, where: str) -> str:
-    """Return the gold answer; of a list of gold answers the first."""
-    name = columns.target
-    value = field(row, name, where, object) if name and "{" not in name else None
-    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
-        target = str(value[0]).strip() if value else ""
-    else:
-        target = _text(row, name, where)
-    return target.rpartition(columns.target_after)[2].strip() if columns.target_after else target
 
 
 def read_options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:

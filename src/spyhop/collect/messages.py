@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,16 +109,17 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     unused.report(row_files(file.path))
 
 
-def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
+def plan_rows(config: MessagesConfig, file: Estimate, *, are_pairs: bool = False) -> Estimate:
     """Return the rows of a file, after a look at the first of them: bad ones are refused here."""
     if file.path is not None and file.path.exists():
-        for row in islice(raw_rows(file.path, ANSWER_META, config.reserved), CHECKED_ROWS):
+        rows = raw_rows(file.path, PAIR_META if are_pairs else ANSWER_META, config.reserved)
+        for row in islice(rows, CHECKED_ROWS):
             with suppress(ToolCalls):
-                _read(row, config)
+                _sides(row) if are_pairs else _read(row, config)
     return sum_estimates([file])
 
 
-@stage(version=6, writes=Answer, plan=plan_conversations)
+@stage(version=6, writes=Answer, plan=plan_rows)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -167,16 +169,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
     unused.report(row_files(file.path))
 
 
-def plan_preferences(config: MessagesConfig, file: Estimate) -> Estimate:
-    """Return the pairs of a file, after a look at the first of them."""
-    if file.path is not None and file.path.exists():
-        for row in islice(raw_rows(file.path, PAIR_META), CHECKED_ROWS):
-            with suppress(ToolCalls):
-                _sides(row)
-    return sum_estimates([file])
-
-
-@stage(version=1, writes=Preference, plan=plan_preferences)
+@stage(version=1, writes=Preference, plan=partial(plan_rows, are_pairs=True))
 def read_preferences(
     ctx: Context, config: MessagesConfig, *, file: Artifact
 ) -> Iterator[Preference]:

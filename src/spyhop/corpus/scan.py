@@ -356,10 +356,14 @@ class _Walk:
         inside = blocks[table.begin :]
         is_grid = len(table.rows) > 1 and max(map(len, table.rows)) > 1 and bool(inside)
         is_grid = is_grid and all(stop - start < 2 for row in table.rows for start, stop in row)
-        texts = (b.text for b in inside if b.kind in ("text", "heading"))
-        if is_grid and sum(len(text) <= MAX_CELL_CHARS for text in texts) == len(inside):
-            cells = [[blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row]
-            text = _markdown(cells)
+        is_grid = is_grid and all(
+            b.kind in ("text", "heading") and len(b.text) <= MAX_CELL_CHARS for b in inside
+        )
+        if is_grid:
+            texts = ([blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row)
+            cells = [[text.replace("\n", " ").replace("|", "\\|") for text in row] for row in texts]
+            lines = [f"| {' | '.join(row)} |" for row in cells]
+            text = "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
             place = table.container
@@ -468,9 +472,3 @@ def _is_gutter(text: str) -> bool:
         return False
     numbers = list(map(int, lines))
     return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    plain = ([cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows)
-    lines = [f"| {' | '.join(row)} |" for row in plain]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

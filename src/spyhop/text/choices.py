@@ -69,7 +69,8 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
     spelling = {label.upper(): label for label in labels}
     if not spelling:
         return None
-    clean = _plain(text)
+    clean = unicodedata.normalize("NFKC", normal(text)).translate(_MARKUP)
+    clean = _SPACES.sub(" ", _TAGS.sub("", clean)).strip()
     statement, line, opening = _patterns(tuple(spelling))
     found = [m for m in statement.finditer(clean) if not is_hypothetical(clean, m.start())][-1:]
     if not found:
@@ -78,12 +79,6 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
         found = [] if _opens_list(clean, head, opening, list(spelling)) else [head]
     stated = {_stated(match) for match in found}
     return spelling.get(stated.pop()) if len(stated) == 1 else None
-
-
-def _plain(text: str) -> str:
-    """Drop markup and invisible characters; bring full-width forms and spaces to the plain ones."""
-    clean = unicodedata.normalize("NFKC", normal(text)).translate(_MARKUP)
-    return _SPACES.sub(" ", _TAGS.sub("", clean)).strip()
 
 
 def _stated(match: re.Match[str]) -> str:

@@ -6,6 +6,9 @@ apart from a wrong answer. Letters of options are read by `spyhop.text.choices`,
 """
 
 import re
+import string
+from collections import Counter
+from collections.abc import Sequence
 
 from spyhop.text.marks import marks, sentences
 from spyhop.text.normal import normal
@@ -18,6 +21,8 @@ _SPACES = re.compile(r"[^\S\n]+")
 _OUTER_START = " \"'`*_$#,;:\u20ac\u00a3"
 _OUTER_END = " \"'`*_$#,;:.!?"
 _OPEN, _CLOSE = "([{", ")]}"
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WRAPPERS = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf|left|right)\b|\\[()\[\],!;]")
 _NUMBER = re.compile(r"([-+]?)(0|[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]*)(?:\.([0-9]+))?")
 _TRUTH_WORD = re.compile(
@@ -66,18 +71,7 @@ def normalise(answer: str, *, keep_brackets: bool = False) -> str:
     """
     plain = _WRAPPERS.sub(" ", normal(answer).translate(_TYPOGRAPHY)).lower()
     text = " ".join(plain.split())
-    bare = _stripped(text, {} if keep_brackets else _partners(text))
-    if not any(char.isalnum() for char in bare):
-        bare = text.strip(_OUTER_END) or text
-    if number := _NUMBER.fullmatch(bare):
-        sign, whole, fraction = number.groups("")
-        digits = f"{whole.replace(',', '')}.{fraction.rstrip('0')}".removesuffix(".")
-        return f"-{digits}" if sign == "-" and digits.strip("0.") else digits
-    return bare
-
-
-def _stripped(text: str, partner: dict[int, int]) -> str:
-    """Return a text without outer punctuation, nor brackets around it or unmatched at its ends."""
+    partner = {} if keep_brackets else _partners(text)
     start, end = 0, len(text)
     while start < end:
         if text[start] in _OUTER_START or partner.get(start) == -1:
@@ -88,7 +82,14 @@ def _stripped(text: str, partner: dict[int, int]) -> str:
             start, end = start + 1, end - 1
         else:
             break
-    return text[start:end]
+    bare = text[start:end]
+    if not any(char.isalnum() for char in bare):
+        bare = text.strip(_OUTER_END) or text
+    if number := _NUMBER.fullmatch(bare):
+        sign, whole, fraction = number.groups("")
+        digits = f"{whole.replace(',', '')}.{fraction.rstrip('0')}".removesuffix(".")
+        return f"-{digits}" if sign == "-" and digits.strip("0.") else digits
+    return bare
 
 
 def _partners(text: str) -> dict[int, int]:
@@ -117,3 +118,26 @@ def matches(extracted: str | None, target: str) -> bool:
     is_bracketed = len(bare) > 1 and (bare[0] in _OPEN or bare[-1] in _CLOSE)
     keep = is_bracketed and not re.fullmatch(r"[(\[{]\w+[)\]}]", bare)
     return normalise(extracted, keep_brackets=keep) == normalise(target, keep_brackets=keep)
+
+
+def plain_words(text: str) -> list[str]:
+    """Return the words that SQuAD and NQ-open compare: small, no articles, no punctuation."""
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> float:
+    """Return 1 if the words of an answer are those of a gold one, else 0."""
+    return float(any(plain_words(answer) == plain_words(gold) for gold in golds))
+
+
+def token_f1(answer: str, golds: Sequence[str]) -> float:
+    """Return the F1 of the words of an answer against the gold answer that is closest to it.
+
+    Source: Rajpurkar et al. (arXiv:1606.05250), section 6.1.
+    """
+    best, own = 0.0, plain_words(answer)
+    for words in map(plain_words, golds):
+        num_shared = (Counter(own) & Counter(words)).total()
+        both_empty = not own and not words
+        best = max(best, float(both_empty) or 2 * num_shared / (len(own) + len(words)))
+    return best
