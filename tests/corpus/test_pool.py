@@ -14,10 +14,9 @@ import pytest
 
 from corpus.pages import MONSTERS, article, slow_page, warc, write_articles
 from spyhop.corpus import pool as pooling
-from spyhop.corpus.extract import ExtractConfig
 from spyhop.corpus.pool import PAGES, Pool, chunks_of, is_done, read_chunk
 from spyhop.corpus.read import ArchivePage, parts_of
-from spyhop.corpus.work import SegmentConfig, segments_of
+from spyhop.corpus.work import ExtractConfig, SegmentConfig, segments_of
 from spyhop.schema import ArtifactError
 
 SLOW = slow_page(190_000)

@@ -24,7 +24,7 @@ from spyhop.schema import Config, InputError, Query, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.store import Artifact, Artifacts, arrow_schema, row_id
 from spyhop.store.rows import PARQUET
-from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
+from spyhop.text.choices import NAMED, NAMED_NOT, OPTIONS
 from spyhop.text.overlap import BASE, Hashes, mixed, powers
 
 Counts = npt.NDArray[np.int64]

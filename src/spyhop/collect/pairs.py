@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
-from spyhop.collect.reading import origin_of
+from spyhop.collect.columns import origin_of
 from spyhop.collect.shapes import Shape, first_exchange
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates

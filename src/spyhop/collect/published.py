@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
-from spyhop.collect.reading import Reading
+from spyhop.collect.columns import Reading
 from spyhop.models.replay import Recorded
 from spyhop.schema import Config, InputError, NoConfig, Query
 from spyhop.stage import Context, Estimate, stage, sum_estimates

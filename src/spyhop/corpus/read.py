@@ -217,22 +217,14 @@ def _file_page(path: Path, name: str, max_bytes: int) -> ArchivePage:
             data = stream.read(max_bytes + 1)
     except (*BROKEN, pa.ArrowException):
         return ArchivePage(name, name, reason="broken_file")
-    if _is_binary(data):
+    start = data[:1024]
+    num_control = sum(byte < 9 or 13 < byte < 27 for byte in start)
+    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf_16(start)
+    if start.startswith(_BINARY) or (num_control > max(3, 0.1 * len(start)) and not is_wide):
         return ArchivePage(name, name, reason="binary")
     lower = path.name.lower()
     is_html = _MARKUP.search(lower) or (not _TEXT.search(lower) and is_markup(data))
     return ArchivePage(name, name, data, is_html=bool(is_html))
-
-
-def _is_binary(data: bytes) -> bool:
-    """Return whether a file holds no text: by its first bytes, or by control characters."""
-    start = data[:1024]
-    if start.startswith(_BINARY):
-        return True
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf_16(start):
-        return False
-    num = sum(byte < 9 or 13 < byte < 27 for byte in start)
-    return num > 0.1 * len(start) and num > 3
 
 
 def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:

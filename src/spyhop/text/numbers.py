@@ -19,7 +19,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-from spyhop.text.marks import marks, sentences
+from spyhop.text.extract import marks, sentences
 from spyhop.text.normal import normal
 from spyhop.text.tables import pattern
 
