@@ -109,8 +109,8 @@ def write(base: Path, out: Path, seed: int) -> None:
         "checked": recipe.replace("TOKENS", "250_000") + SHARES + SLIPS + CHECKED,
         "search": recipe.replace("TOKENS", "400_000")
         + EVEN + SLIPS + "\n[search]\nnum_queries = 1600\n",
-        "pilot": 'recipe = "pilot"\nname = "NAME-SEED"\nsizes = [100, 200, 400]\n\n[arms]\nplain = "plain.toml"\n'
-        'checked = "checked.toml"\n',
+        "pilot": 'recipe = "pilot"\nname = "NAME-SEED"\nsizes = [100, 200, 400]\n\n'
+        '[arms]\nplain = "plain.toml"\nchecked = "checked.toml"\n',
     }  # fmt: skip
     for name, text in files.items():
         named = text.replace("NAME", name).replace("SEED", str(seed))
