@@ -170,14 +170,12 @@ def test_workers_die_with_their_run(tmp_path: Path):
     assert children and not alive
 
 
-def test_a_page_that_makes_our_code_fail_is_a_reason(tmp_path: Path, monkeypatch, capfd):
+def test_a_page_that_makes_our_code_fail_is_a_reason(monkeypatch, capfd):
     def fail(page: ArchivePage, config: SegmentConfig):
         raise ValueError("ours")
 
     monkeypatch.setattr(pooling, "segments_of", fail)
-    part = parts_of([tmp_path / "x.html"]) if (tmp_path / "x.html").write_text("<p>") else []
-    job = pooling.PartItem(0, part[0], SegmentConfig(), tmp_path)
-    ((reason, _),) = pooling._lines(ArchivePage("u", "o", b"x"), job, "")
+    ((reason, _),) = pooling._lines(ArchivePage("u", "o", b"x"), SegmentConfig())
     assert reason == "page/error" and "ours" in capfd.readouterr().err
 
 

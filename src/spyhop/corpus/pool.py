@@ -92,7 +92,8 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
         send(WorkItemUpdate("reading", number))
         if number == item.unread:
             num_pages += 1
-            lines += _lines(ArchivePage("", item.part.files[0][1]), item, "time_cap")
+            hung = ArchivePage("", item.part.files[0][1], reason="time_cap")
+            lines += _lines(hung, item.config)
             break
         page = next(pages, None)
         if page is None:
@@ -100,7 +101,9 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
         if number >= num_chunks * CHUNK_PAGES:
             send(WorkItemUpdate("working", number))
             num_pages += 1
-            lines += _lines(page, item, item.given_up.get(number, ""))
+            if number in item.given_up:
+                page = replace(page, reason=item.given_up[number])
+            lines += _lines(page, item.config)
         if (number + 1) % CHUNK_PAGES == 0 and num_pages:
             send(WorkItemUpdate("chunk", number, _write(item, num_chunks, lines, num_pages)))
             num_chunks, num_pages, lines = num_chunks + 1, 0, []
@@ -109,11 +112,10 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
     send(WorkItemUpdate("done", number, tally))
 
 
-def _lines(page: ArchivePage, item: PartItem, reason: str) -> list[tuple[str, str]]:
-    """Return the reason and the row, as JSON, of each outcome of a page; a `reason` gives it up."""
+def _lines(page: ArchivePage, config: SegmentConfig) -> list[tuple[str, str]]:
+    """Return the reason and the row, as JSON, of each outcome of a page."""
     try:
-        found = [refused(page, reason)] if reason else list(segments_of(page, item.config))
-        return [(outcome.reason, outcome.row.model_dump_json()) for outcome in found]
+        return [(out.reason, out.row.model_dump_json()) for out in segments_of(page, config)]
     except MemoryError:
         lost = refused(page, "memory_cap")
     except Exception:  # noqa: BLE001 (the edge of a process: no page may stop a crawl)

@@ -270,28 +270,23 @@ class _Walk:
     def part(self, name: str, marks: int) -> None:
         self.flush()
 
-    def _begin(self) -> None:
-        """End the open paragraph before a heading or code, which end with their container."""
+    def open_special(self, name: str, marks: int) -> None:
+        """Begin a heading or code, which end with their container; end the open paragraph."""
         self.flush()
         if self._names[-1] == "p":
             self._pop()
         self._floor = len(self._open)
+        if name == "pre":
+            self._is_code = True
+        else:
+            self._heading, self._heading_marks = int(name[1]), marks
 
-    def open_heading(self, name: str, marks: int) -> None:
-        self._begin()
-        self._heading, self._heading_marks = int(name[1]), marks
-
-    def close_heading(self, name: str, marks: int) -> None:
+    def close_special(self, name: str, marks: int) -> None:
         self.flush()
-        self._heading = 0
-
-    def open_code(self, name: str, marks: int) -> None:
-        self._begin()
-        self._is_code = True
-
-    def close_code(self, name: str, marks: int) -> None:
-        self.flush()
-        self._is_code = False
+        if name == "pre":
+            self._is_code = False
+        else:
+            self._heading = 0
 
     def open_list(self, name: str, marks: int) -> None:
         self.enter(name, marks)
@@ -432,8 +427,7 @@ for _names, _begin, _end in (
     ("ruby", _Walk.close_skip, _Walk.close_skip),
     ("span", _Walk.open_span, _Walk.close_span),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
-    ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
-    ("pre", _Walk.open_code, _Walk.close_code),
+    ("h1 h2 h3 h4 h5 h6 pre", _Walk.open_special, _Walk.close_special),
     ("ul ol menu", _Walk.open_list, _Walk.leave),
     ("li", _Walk.open_item, _Walk.leave),
     ("dt dd", _Walk.open_term, _Walk.leave),
