@@ -110,6 +110,7 @@ def test_rounds_of_the_orca_file_are_not_run(tmp_path: Path):
     config = _write(tmp_path)
     lines = 'num_queries = 20\n[[collections]]\npath = "cot"\n[teacher]\nfile = "teacher.toml"\n'
     rounds = "[rounds]\nadd_queries = 5\ndev_queries = 5\n"
+    lines += '[student]\ntokenizer = "words"\n[train]\nepochs = 1.0\n'
     keys = []
     for more in ("", rounds):
         (tmp_path / "orca.toml").write_text('recipe = "orca"\n' + lines + more)

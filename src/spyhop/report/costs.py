@@ -1,4 +1,4 @@
-"""The cost of a point: gains by training tokens, and by the tokens and dollars of the rows' makers."""
+"""The cost of a point: gains by training tokens, and by the tokens and dollars spent on rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,12 @@ from spyhop.store.artifact import load
 READ, WRITTEN, USD = "prompt_tokens", "response_tokens", "usd"
 NOMINAL_USD = {READ: 1e-6, WRITTEN: 4e-6}
 """Dollars of a token of teachers whose file states no price."""
-PAID = ("tokens read and written", "points per million of these", "dollars", "points per 1,000 dollars")
+PAID = (
+    "tokens read and written",
+    "points per million of these",
+    "dollars",
+    "points per 1,000 dollars",
+)
 """Columns on the models that wrote or rated the rows."""
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +53,7 @@ class CostedStudent:
 def costed(
     root: Path, student: Artifact, scores: Artifact, base: Artifact | None, trained: float
 ) -> CostedStudent:
-    """Return a student's gains over the base on their common items, or over guessing, and its cost."""
+    """Return a student's gains, over the base on their common items or over guessing, and cost."""
     after = outcomes([scores])
     if base is None:
         before = {score.id: score.chance for score in scores.rows(Score)}

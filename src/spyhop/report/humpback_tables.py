@@ -63,8 +63,7 @@ def costs_section(
 ) -> list[ReportSection]:
     """What a point over guessing cost, for each kind of data at its sizes.
 
-    Args:
-        tokens: Training tokens of each student. Default: those of its last phase.
+    Each student was trained on `tokens`; 0: on those of its last phase.
     """
     arms: dict[str, dict[int | None, list[CostedStudent]]] = {}
     for name, each in seen.items():
