@@ -193,7 +193,7 @@ def run_and_report(
     try:
         with _ended_by_signals(received), Display(console) as display:
             made = run_recipe(
-                resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets, shard=shard
+                resolved, runtime, display, reopen=reopen, forgets=forgets, shard=shard
             )
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
