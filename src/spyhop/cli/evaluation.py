@@ -1,18 +1,20 @@
-"""Commands that measure models: evaluate them on benchmarks, read stored responses again."""
+"""Commands that measure models: evaluate, read stored responses again, compare, export."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import built_from, places, print_table, run_task, say
+from spyhop.cli.running import built_from, places, print_json, print_table, run_task, say
 from spyhop.collect import orca_messages
 from spyhop.evaluate import rescore, score_row, seal_state, task_scores, write_scores
+from spyhop.evaluate.comparison import compare_logs
+from spyhop.evaluate.logs import export_scores, read_log
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.sealed import DISCORDANT
 from spyhop.recipe import Recipe, resolve
@@ -20,11 +22,12 @@ from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
 from spyhop.recipes.training import MODEL
+from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.report.evaluation import score_rows
 from spyhop.report.html import Table as ReportTable
-from spyhop.schema import RecipeError, Score
+from spyhop.schema import InputError, RecipeError, Score
 from spyhop.statistics import detectable_difference
-from spyhop.store import RUNS, Artifact
+from spyhop.store import RUNS, Artifact, atomic_write
 from spyhop.store.artifact import load
 from spyhop.store.rows import read_rows
 
@@ -128,6 +131,53 @@ def _table(scores: Mapping[str, Artifact]) -> Table:
         styles = ["red" if name in red else "" for name in shown.headings]
         table.add_row(*map(Text, row, styles))
     return table
+
+
+def compare(
+    first: Path,
+    second: Path,
+    task: list[str] = NO_NAMES,
+    metric: str = "",
+    by: Literal["task", "length", "topic"] = "task",
+    html: Path | None = None,
+    rows: int = 20,
+    anyway: bool = False,
+    json_: bool = False,
+) -> None:
+    """Compare two models item by item, from the logs of one tool.
+
+    Differences are second minus first. Nothing is asked or downloaded.
+    """
+    logs = (read_log(path, task, metric) for path in (first, second))
+    compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
+    if json_:
+        print_json(compared)
+    else:
+        print_table(terminal_table(compared, by))
+        say(*summary_lines(compared))
+    if html is None:
+        return
+    try:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(html) as temporary:
+            temporary.write_text(comparison_page(compared), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{html}: cannot be written ({error.strerror})") from None
+
+
+def export(
+    scores: Path,
+    to: Literal["inspect", "lm-eval", "hub"],
+    out: Path,
+    dataset: list[str] = NO_NAMES,
+) -> None:
+    """Write scores for inspect, lm-eval or the Hugging Face hub."""
+    named: dict[str, str] = {}
+    for text in dataset:
+        pattern, _, named[pattern] = text.partition("=")
+        if not (pattern and named[pattern]):
+            raise InputError(f"--dataset {text!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    say(*export_scores(scores, to, out, named))
 
 
 def _rescore(out: Path, changes: Sequence[str]) -> None:
