@@ -17,6 +17,6 @@ from spyhop.augment.evidence import ExplainConfig, explain
 from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.moderate import ModerateConfig, moderate
-from spyhop.augment.pick import Keep, PickConfig, pick_answers
+from spyhop.augment.pick import Keep, PickConfig, keep_chosen, pick_answers
 from spyhop.augment.search_messages import SearchMessagesConfig, search_messages
 from spyhop.augment.verify import VerifyConfig, verify
