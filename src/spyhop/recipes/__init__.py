@@ -26,7 +26,8 @@ from spyhop.recipes.own import (
 )
 from spyhop.recipes.pilot import PilotConfig, pilot
 from spyhop.recipes.preferring import PreferringConfig, preferring
-from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.quickstart import quickstart
+from spyhop.recipes.quickstart_config import QuickstartConfig
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
 from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments
