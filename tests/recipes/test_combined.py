@@ -108,9 +108,10 @@ def test_its_nodes_are_those_of_the_humpback_recipe(tmp_path: Path):
 def test_rounds_of_the_orca_file_are_not_run(tmp_path: Path):
     """Its first student's answers are the same, without queries set aside for development."""
     config = _write(tmp_path)
-    lines = 'num_queries = 20\nsuites = [{suite = "questions", path = "items.jsonl"}]\n[[collections]]\npath = "cot"\n[teacher]\nfile = "teacher.toml"\n'
-    rounds = "[rounds]\nadd_queries = 5\ndev_queries = 5\n"
+    lines = 'num_queries = 20\nsuites = [{suite = "questions", path = "items.jsonl"}]\n'
+    lines += '[[collections]]\npath = "cot"\n[teacher]\nfile = "teacher.toml"\n'
     lines += '[student]\ntokenizer = "words"\n[train]\nepochs = 1.0\n'
+    rounds = "[rounds]\nadd_queries = 5\ndev_queries = 5\n"
     keys = []
     for more in ("", rounds):
         (tmp_path / "orca.toml").write_text('recipe = "orca"\n' + lines + more)

@@ -17,11 +17,11 @@ from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.evaluating import add_audits
+from spyhop.recipes.humpback import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers, add_prompts
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
