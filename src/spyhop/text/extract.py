@@ -1,8 +1,9 @@
 r"""Read the free answer that a response states, and compare it with a gold answer.
 
-Linear in the length of the text. A response without a readable answer gives None, which is counted
-apart from a wrong answer. Letters of options are read by `spyhop.text.choices`, numbers by
-`spyhop.text.numbers`.
+It is behind a mark ("the answer is", "Answer:", `####`, `\boxed{}`) or the whole of a short
+response. Linear in the length of the text. A response without a readable answer gives None, which
+is counted apart from a wrong answer. Letters of options are read by `spyhop.text.choices`, numbers
+by `spyhop.text.numbers`.
 """
 
 import re
