@@ -64,12 +64,7 @@ class Mark(NamedTuple):
 def marks(text: str) -> list[Mark]:
     """Return the last marks of a final answer in order, without hypothetical ones."""
     found = [
-        Mark(
-            cast(Kind, cue.lastgroup),
-            cue.start(),
-            cue.end(),
-            next(_REST.finditer(text, cue.end()))[1],
-        )
+        Mark(cast(Kind, cue.lastgroup), *cue.span(), next(_REST.finditer(text, cue.end()))[1])
         for cue in deque(_CUE.finditer(text), maxlen=MAX_MARKS)
         if not is_hypothetical(text, cue.start())
     ]
