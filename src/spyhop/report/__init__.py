@@ -7,5 +7,5 @@ from spyhop.report.corpus import CorpusPageConfig, corpus_page
 from spyhop.report.curation import CuratedSet
 from spyhop.report.dataset import DatasetConfig, dataset
 from spyhop.report.humpback import HumpbackPageConfig, humpback_page
-from spyhop.report.humpback_figures import StudentRun
 from spyhop.report.page import ReportConfig, page
+from spyhop.report.students import StudentRun

@@ -1,8 +1,6 @@
 """Reports that compare data sets: by equal tokens (both whales together), and as they grow."""
 
 from spyhop.report.html import prose, report_stage, section, write_page
-from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
-from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
 from spyhop.report.sections import (
     audit_section,
     counted,
@@ -10,6 +8,14 @@ from spyhop.report.sections import (
     mask_section,
     rows_section,
     training_section,
+)
+from spyhop.report.students import (
+    Measure,
+    StudentRun,
+    paired_table,
+    results_of,
+    scaling_section,
+    seen_by,
 )
 from spyhop.schema import Answer, Config
 from spyhop.stage import Context
@@ -43,9 +49,8 @@ def combined_page(
     audits: Artifacts,
 ) -> None:
     """Write `report.html` and `results.json` of the comparison; scores are named by student."""
-    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
-    measures = [measure for measure, scores in taken.items() if scores]
-    seen = seen_by({name: StudentRun(table="sources", kind=name) for name in students}, taken)
+    runs = {name: StudentRun(table="sources", kind=name) for name in students}
+    seen = seen_by(runs, {"accuracy": accuracy, "held_out": held_out})
     sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
     compared = section("compared").rows(
         {
@@ -53,12 +58,12 @@ def combined_page(
             "rows": sum(each.num_rows for each in sets[name].values()),
             "rows trained on": student.record.counts.get("rows/trained", 0),
             "tokens": read_metrics(student)["tokens"],
-            **levels(seen[name], measures),
+            **seen[name].levels(),
         }
         for name, student in students.items()
     )
-    if measures:
-        compared.table(paired_table(list(seen.values()), measures))
+    if accuracy or held_out:
+        compared.table(paired_table(list(seen.values())))
     sections = [
         compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
@@ -69,7 +74,7 @@ def combined_page(
         data_section(answers=answers, students=students),
     ]
     lead = prose("three_sets", tokens=config.tokens)
-    results = results_of(list(seen.values()), measures)
+    results = results_of(list(seen.values()))
     write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
 
 
@@ -101,15 +106,13 @@ def scale_page(
     win_rate: Artifacts | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: curves, slopes, and whether the slopes differ."""
-    every: dict[Measure, Artifacts | None] = {
+    taken: dict[Measure, Artifacts | None] = {
         "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
     }  # fmt: skip
-    taken = {measure: scores for measure, scores in every.items() if scores}
-    seen, measures = list(seen_by(config.runs, taken).values()), list(taken)
+    seen = list(seen_by(config.runs, taken).values())
     sections = [
-        scaling_section(seen, measures),
+        scaling_section(seen),
         training_section({name: [step] for name, step in students.items()}),
         data_section(students=students),
     ]
-    results = results_of(seen, measures)
-    write_page(ctx.out, config.title, SCALED, sections, students, results=results)
+    write_page(ctx.out, config.title, SCALED, sections, students, results=results_of(seen))

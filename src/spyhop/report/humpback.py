@@ -4,29 +4,36 @@ Source: Humpback (arXiv:2308.06259); table and figure numbers are those of versi
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.evaluate import chance_sentence, seal_state, task_scores
 from spyhop.report.html import ReportSection, prose, report_stage, section, short, write_page
-from spyhop.report.humpback_figures import (
-    Measure,
-    PairSet,
-    StudentRun,
-    StudentScores,
-    of_score,
-    pair_set,
-    seen_by,
-)
-from spyhop.report.humpback_tables import SECTIONS, levels, results_of
 from spyhop.report.page import finding_row, pair_turns
 from spyhop.report.sections import add_dropped, audit_section, data_section, training_section
+from spyhop.report.students import (
+    Seen,
+    StudentRun,
+    StudentScores,
+    paired_section,
+    quality_section,
+    results_of,
+    scaling_section,
+    seen_by,
+)
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import Context
 from spyhop.statistics import cluster_interval
 from spyhop.store import Artifact, Artifacts
+from spyhop.text.diversity import Diversity, diversity
 
 NUM_EXAMPLES = 2
 """Pairs shown of each score."""
@@ -44,6 +51,54 @@ THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
+SECTIONS: dict[str, Callable[[Seen], ReportSection]] = {
+    "quality": quality_section,
+    "sources": partial(paired_section, "sources"),
+    "messages": partial(paired_section, "tags"),
+    "scaling": scaling_section,
+}
+"""By the table of the students."""
+Lengths = tuple[float, float]
+"""Characters: mean and standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """A set of pairs: how many, how long, and what they ask for."""
+
+    name: str
+    num_pairs: int
+    instructions: Lengths
+    responses: Lengths
+    asked: Diversity
+
+
+def pair_set(name: str, pairs: Iterable[Pair]) -> PairSet:
+    """Read a set of pairs once."""
+    asked, answered = array("q"), array("q")
+
+    def instructions() -> Iterator[str]:
+        for row in pairs:
+            asked.append(len(row.instruction))
+            answered.append(len(row.response))
+            yield row.instruction
+
+    found = diversity(instructions())
+    lengths: list[Lengths] = [
+        (
+            float(np.mean(values)) if values else math.nan,
+            float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        )
+        for values in (asked, answered)
+    ]
+    return PairSet(name, len(asked), *lengths, found)
+
+
+def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
+    """Yield the pairs of at least that score; those whose score is missing are none of them."""
+    for row in rated.rows(Pair):
+        if row.rating is not None and (row.rating.score or 0) >= least:
+            yield row
 
 
 class HumpbackPageConfig(Config):
@@ -80,9 +135,8 @@ def humpback_page(
 
     Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
     """
-    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
-    measures = [measure for measure, scores in taken.items() if scores]
-    seen = seen_by({name: config.runs[name] for name in students}, taken, graded)
+    runs = {name: config.runs[name] for name in students}
+    seen = seen_by(runs, {"accuracy": accuracy, "held_out": held_out}, graded)
     chosen: dict[str, dict[str, Any]] = {
         name: json.loads(each.file("promotion.json").read_text())
         for name, each in promotions.items()
@@ -102,9 +156,8 @@ def humpback_page(
         for name, each in rounds.items()
         if name not in chosen or chosen[name]["chosen"] == "after"
     ]
-    best = f"the best student, {promoted[-1]}."
     first = section("rounds", message=config.asked_under or "no system message")
-    first.rows(_round_rows(rounds, measures, students, rated, kept, chosen))
+    first.rows(_round_rows(rounds, students, rated, kept, chosen))
     for each in rounds.values():
         if "accuracy" in each.scores:
             first.text(chance_sentence(task_scores(each.run.kind, each.scores["accuracy"])))
@@ -117,9 +170,9 @@ def humpback_page(
     ]
     for name, make in SECTIONS.items():
         if some := [each for each in seen.values() if each.run.table == name]:
-            sections.append(make(some, measures))
+            sections.append(make(some))
             if name in BEST_STUDENT:
-                sections[-1].text(f"{BEST_STUDENT[name]} {best}")
+                sections[-1].text(f"{BEST_STUDENT[name]} the best student, {promoted[-1]}.")
     if accuracy:
         first.text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
@@ -136,16 +189,21 @@ def humpback_page(
     results = {
         "rounds": list(chosen.values()),
         "gates": [[each.model_dump() for each in some] for some in found.values()],
-        "data": [each.plain() for each in sets],
-        "students": results_of(list(seen.values()), measures),
-    }
+        "data": [
+            {"name": each.name, "pairs": each.num_pairs, "instruction_chars": each.instructions,
+             "response_chars": each.responses, "verb_noun_reader": each.asked.reader,
+             "verb_noun_read": each.asked.num_read, "verb_noun_distinct": len(each.asked.pairs),
+             "verb_noun_entropy_bits": each.asked.entropy_bits}
+            for each in sets
+        ],
+        "students": results_of(list(seen.values())),
+    }  # fmt: skip
     inputs = (pairs, rated, kept, students)
     write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, results=results)
 
 
 def _round_rows(
     seen: Mapping[str, StudentScores],
-    measures: Sequence[Measure],
     students: Artifacts,
     rated: Artifacts,
     kept: Artifacts,
@@ -162,7 +220,7 @@ def _round_rows(
             names = [one.name for model in ("judge", "model") for one in judge.get(model, [])]
             row |= {"rated by": ", ".join(names), "pairs rated": rated[name].num_rows}
             row["kept"] = kept[name].num_rows
-        row |= levels(each, measures)
+        row |= each.levels()
         row["verdict"] = chosen[name]["reason"] if name in chosen else "seeds alone"
         if before and students[name].key == students[before].key:
             row["verdict"] = f"the same as {seen[before].run.kind}, which was not promoted"
@@ -224,12 +282,16 @@ def _data_section(sets: Sequence[PairSet]) -> ReportSection:
         {
             "": each.name,
             "pairs": each.num_pairs,
-            "instruction": str(each.instructions),
-            "response": str(each.responses),
+            "instruction": _mean_and_sd(each.instructions),
+            "response": _mean_and_sd(each.responses),
             **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True)),
         }
         for each in sets
     )
+
+
+def _mean_and_sd(lengths: Lengths) -> str:
+    return "" if math.isnan(lengths[0]) else "{:,.0f} ± {:,.0f}".format(*lengths)
 
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
