@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markupsafe import Markup
@@ -25,6 +24,7 @@ from starlette.responses import HTMLResponse
 from spyhop import __version__
 from spyhop.recipe.graph import NAME
 from spyhop.recipe.watch import duration
+from spyhop.report.html import environment
 from spyhop.schema import ArtifactError
 from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import RECORD, load
@@ -73,27 +73,26 @@ class Catalog:
         return found
 
 
-@dataclass(slots=True)
 class Site:
-    """The stores that are shown, the pages' templates, and what pages keep between requests."""
+    """The stores that are shown, and what pages keep between requests."""
 
-    stores: dict[str, Path]
-    nav: list[tuple[str, str]]
-    models: dict[str, Path] = field(default_factory=dict)
-    """Teacher files and folders of weights that were named at the start, by name."""
-    environment: Environment = field(init=False)
-    engine: Engine = field(init=False)
-    kept: dict[Any, Any] = field(default_factory=dict)
-    """Open logs and the like, by a key of the page's own; see `keep`."""
-    voices: dict[str, Any] = field(default_factory=dict)
-    """Open models of conversations, by name."""
-    resources: ExitStack = field(default_factory=ExitStack)
-    """Closed when the server stops."""
-
-    def __post_init__(self) -> None:
-        """Read the templates once, and open the engine."""
-        self.environment = _environment()
+    def __init__(
+        self, folders: Sequence[Path], nav: list[tuple[str, str]], models: Sequence[Path]
+    ) -> None:
+        self.stores: dict[str, Path] = {}
+        """By a short name that an address can contain."""
+        for folder in dict.fromkeys(path.resolve() for path in folders):
+            name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
+            number = sum(re.sub(r"-\d+$", "", known) == name for known in self.stores)
+            self.stores[f"{name}-{number + 1}" if name in self.stores else name] = folder
+        self.nav, self.models = nav, {path.stem: path for path in models}
         self.engine = Engine([*self.stores.values()])
+        self.kept: dict[Any, Any] = {}
+        """Open logs and the like, by a key of the page's own; see `keep`."""
+        self.voices: dict[str, Any] = {}
+        """Open models of conversations, by name."""
+        self.resources = ExitStack()
+        """Closed when the server stops."""
 
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:  # noqa: ANN401 (a page's own)
         """Return what was made under a key, made now unless it is there; the oldest are dropped."""
@@ -131,16 +130,6 @@ class Site:
         return folder
 
 
-def stores_by_name(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return folders by a short name that an address can contain."""
-    named: dict[str, Path] = {}
-    for folder in dict.fromkeys(path.resolve() for path in folders):
-        name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
-        number = sum(re.sub(r"-\d+$", "", known) == name for known in named)
-        named[f"{name}-{number + 1}" if name in named else name] = folder
-    return named
-
-
 def site_of(request: Request) -> Site:
     """Return the site that a request is for."""
     return cast(Site, request.app.state.site)
@@ -165,7 +154,7 @@ def page(
 def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (a template's)
     """Return a template as text, such as an event that is sent to an open page."""
     site, here = site_of(request), request.url.path.split("/")[1]
-    return site.environment.get_template(template).render(values, site=site, here=f"/{here}")
+    return _TEMPLATES.get_template(template).render(values, site=site, here=f"/{here}")
 
 
 def event(kind: str, data: str) -> str:
@@ -192,25 +181,6 @@ def plain(value: float) -> str:
     """Return a number as short as it is exact enough for a table."""
     is_short = not isinstance(value, int) and abs(value) < 1e4
     return f"{value:,.4g}" if is_short else f"{value:,.0f}"
-
-
-def _environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("spyhop.studio"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
-        extensions=["jinja2.ext.loopcontrols"],
-    )  # fmt: skip
-    found.filters |= {
-        "figure": lambda number, digits=0: f"{number:,.{digits}f}", "duration": duration,
-        "plain": plain, "as_html": as_html, "json": as_json,
-    }  # fmt: skip
-    found.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
-    return found
-
-
-def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
-    """Show control and bidirectional characters of plain text; markup is ready."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class _Parser(MarkdownIt):
@@ -258,3 +228,11 @@ def as_json(value: Any) -> str:  # noqa: ANN401 (a cell)
     except (RecursionError, ValueError):
         found = str(value)
     return found if len(found) <= SHOWN_CHARS else f"{found[:SHOWN_CHARS]} …"
+
+
+_TEMPLATES = environment("spyhop.studio")
+_TEMPLATES.filters |= {
+    "figure": lambda number, digits=0: f"{number:,.{digits}f}", "duration": duration,
+    "plain": plain, "as_html": as_html, "json": as_json,
+}  # fmt: skip
+_TEMPLATES.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
