@@ -316,18 +316,12 @@ def _accuracy_chart(experiment: Experiment) -> Spec:
 def _results(experiment: Experiment) -> Iterator[dict[str, Any]]:
     for found in experiment.cells():
         yield {
-            "setting": experiment.name,
-            "arm": found.run.arm,
-            "family": found.family,
-            "seed": found.seed,
-            "n": found.n,
-            "accuracy": found.interval.value,
-            "low": found.interval.low,
-            "high": found.interval.high,
-            "chance": experiment.chance(found.family),
-            "tokens": found.tokens,
+            "setting": experiment.name, "arm": found.run.arm, "family": found.family,
+            "seed": found.seed, "n": found.n, "accuracy": found.interval.value,
+            "low": found.interval.low, "high": found.interval.high,
+            "chance": experiment.chance(found.family), "tokens": found.tokens,
             "seconds": round(found.seconds, 1),
-        }
+        }  # fmt: skip
 
 
 def _comparisons(experiment: Experiment) -> Iterator[dict[str, Any]]:
