@@ -4,7 +4,6 @@ import re
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -53,18 +52,16 @@ def votes(request: Request) -> Response:
 
 async def receive(request: Request) -> Response:
     """Write a vote, or remove one without a winner; it is on disk when the browser hears of it."""
-    body = await request.body()
     try:
-        given = from_json(body)
-        return await run_in_threadpool(_cast, request, Verdict.model_validate(given))
-    except (ValidationError, ValueError):
+        vote = Verdict.model_validate(from_json(await request.body()))
+    except ValueError:
         return PlainTextResponse("this is not a vote", 400)
+    return await run_in_threadpool(_cast, request, vote)
 
 
 def _cast(request: Request, vote: Verdict) -> Response:
     names, pairs = _pairs(request)
-    suites = {pair.id: pair.suite for pair in pairs}
-    is_known = suites.get(vote.item_id) == vote.suite
+    is_known = any((pair.id, pair.suite) == (vote.item_id, vote.suite) for pair in pairs)
     models = ("better", "worse") if vote.suite == SCREENING else names
     is_whole = bool(vote.order) and 0 < len(vote.judge) <= 80
     if not is_known or (vote.a, vote.b) != models or not is_whole:
@@ -76,16 +73,19 @@ def _cast(request: Request, vote: Verdict) -> Response:
 
 def result(request: Request) -> Response:
     """Show wins with intervals, the votes that would settle it, and the agreement of people."""
-    names = names_of(artifact_of(request, "first"), artifact_of(request, "second"))
-    found = count_votes(map(Verdict.model_validate, people_rows(_file(request))), names)
+    rows = map(Verdict.model_validate, people_rows(_file(request)))
+    found = count_votes(rows, names_of(*_two(request)))
     people = tallies(found)[0] if found.verdicts else None
-    alpha = agreement(found)
-    return page(request, "vote_result.html", votes=found, people=people, alpha=alpha)
+    return page(request, "vote_result.html", votes=found, people=people, alpha=agreement(found))
+
+
+def _two(request: Request) -> tuple[Artifact, Artifact]:
+    return artifact_of(request, "first"), artifact_of(request, "second")
 
 
 def _file(request: Request) -> Path:
     """Return the file of votes on two artifacts, named after their models."""
-    first, second = artifact_of(request, "first"), artifact_of(request, "second")
+    first, second = _two(request)
     names = "-".join(re.sub(r"[^\w.]+", "-", name) for name in names_of(first, second))
     key = key_of([first.key, second.key])[:8]
     return first.path.parent / PEOPLE / f"votes-{names[:80]}-{key}.jsonl"
@@ -93,10 +93,9 @@ def _file(request: Request) -> Path:
 
 def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
     """Return the models' names and the pairs, read once; screening items come last."""
-    first, second = artifact_of(request, "first"), artifact_of(request, "second")
+    first, second = _two(request)
     screening = _file(request).with_name("screening.jsonl")
     changed = screening.stat().st_mtime_ns if screening.exists() else 0
-
     pairs: list[VotePair] = site_of(request).keep(
         ("vote", first.digest, second.digest, changed),
         lambda: [*_matched(first, second), *(read_screening(screening) if changed else [])],

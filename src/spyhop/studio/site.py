@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -155,6 +155,18 @@ def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: AN
     """Return a template as text, such as an event that is sent to an open page."""
     site, here = site_of(request), request.url.path.split("/")[1]
     return _TEMPLATES.get_template(template).render(values, site=site, here=f"/{here}")
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent."""
+    text = (await request.body()).decode(errors="replace")
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=10_000))
+
+
+def problem(request: Request, text: str) -> HTMLResponse:
+    """Return why a form was refused, shown beside it: the page keeps what was written."""
+    beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+    return page(request, "error_part.html", 422, beside, text=text)
 
 
 def event(kind: str, data: str) -> str:
