@@ -54,17 +54,12 @@ class Curated:
 
     def plain(self) -> dict[str, Any]:
         """Return the figures as plain data."""
-        return {
-            **self.where.model_dump(),
-            **self.shares(),
-            "kinds": {
-                name: {
-                    **{count: counts[count] for count in COUNTS},
-                    "scores": {str(score): counts[score] for score in SCORES},
-                }
-                for name, counts in self.kinds.items()
-            },
-        }
+        kinds = {
+            name: {**{count: counts[count] for count in COUNTS},
+                   "scores": {str(score): counts[score] for score in SCORES}}
+            for name, counts in self.kinds.items()
+        }  # fmt: skip
+        return {**self.where.model_dump(), **self.shares(), "kinds": kinds}
 
 
 def read_curated(
@@ -120,10 +115,8 @@ def curation_sentences(curated: Sequence[Curated]) -> list[str]:
     """Say how many of the kept documents are correct, round by round."""
     sentences = []
     for number, some in rounds_of(curated).items():
-        kept, every = (
-            over_seeds([each.shares()[name] for each in some])
-            for name in ("precision", "base_rate")
-        )
+        kept, every = (over_seeds([each.shares()[name] for each in some])
+                       for name in ("precision", "base_rate"))  # fmt: skip
         limits = percent_interval(kept.low, kept.high)
         sentences.append(
             f"Of the documents kept in round {number}, {percent(kept.value)} % are correct "

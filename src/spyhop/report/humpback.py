@@ -84,14 +84,12 @@ def pair_set(name: str, pairs: Iterable[Pair]) -> PairSet:
             yield row.instruction
 
     found = diversity(instructions())
-    lengths: list[Lengths] = [
-        (
-            float(np.mean(values)) if values else math.nan,
-            float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-        )
-        for values in (asked, answered)
-    ]
-    return PairSet(name, len(asked), *lengths, found)
+    return PairSet(name, len(asked), _mean_and_sd(asked), _mean_and_sd(answered), found)
+
+
+def _mean_and_sd(values: "array[int]") -> Lengths:
+    mean = float(np.mean(values)) if values else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
@@ -247,14 +245,9 @@ def _gate_section(found: Mapping[str, list[Finding]], rated: Artifacts) -> Repor
 def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     groups: dict[str, tuple[float | None, list[tuple[bool, str]]]] = {}
     for name, artifact in rated.items():
-        groups[f"texts rated 4 or more, {_round(name)}"] = (
-            None,
-            [
-                (row.rating.score >= A4, row.origin)
-                for row in artifact.rows(Pair)
-                if row.rating is not None and row.rating.score is not None
-            ],
-        )
+        found = [(row.rating.score >= A4, row.origin) for row in artifact.rows(Pair)
+                 if row.rating is not None and row.rating.score is not None]  # fmt: skip
+        groups[f"texts rated 4 or more, {_round(name)}"] = None, found
     for writer, trip in trips.items():
         picks = [row for row in trip.rows(Score) if row.error is None]
         chance = sum(row.chance for row in picks) / max(1, len(picks))
@@ -265,11 +258,9 @@ def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     for name, (guess, values) in groups.items():
         shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
         if len(set(pages)) > 1:
-            found = cluster_interval(shares, pages).of_scores()
-            rows.append({
-                "": name, "texts": len(values),
-                "%, 95 % interval over pages": found, "chance %": guess,
-            })  # fmt: skip
+            share = cluster_interval(shares, pages).of_scores()
+            row = {"": name, "texts": len(values), "%, 95 % interval over pages": share}
+            rows.append({**row, "chance %": guess})
     return section("assumptions").rows(rows)
 
 
@@ -278,20 +269,14 @@ def _round(student: str) -> str:
 
 
 def _data_section(sets: Sequence[PairSet]) -> ReportSection:
+    shown = "{:,.0f} ± {:,.0f}".format
     return section("lengths").rows(
-        {
-            "": each.name,
-            "pairs": each.num_pairs,
-            "instruction": _mean_and_sd(each.instructions),
-            "response": _mean_and_sd(each.responses),
-            **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True)),
-        }
+        {"": each.name, "pairs": each.num_pairs,
+         "instruction": shown(*each.instructions) if each.num_pairs else "",
+         "response": shown(*each.responses) if each.num_pairs else "",
+         **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True))}
         for each in sets
-    )
-
-
-def _mean_and_sd(lengths: Lengths) -> str:
-    return "" if math.isnan(lengths[0]) else "{:,.0f} ± {:,.0f}".format(*lengths)
+    )  # fmt: skip
 
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
@@ -299,30 +284,24 @@ def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     made = section("diversity", readers=readers)
     if not readers:
         return made.text(prose("no_parser"))
-    read = [each for each in sets if each.asked.num_read]
-    least = min((each.asked.num_read for each in read), default=0)
-    made.rows(
-        {
-            "": each.name,
-            "instructions": each.num_pairs,
-            "read %": each.asked.num_read / max(1, each.num_pairs),
-            "paper, parsed %": PAPER_READ.get(each.name),
-            "distinct pairs": len(each.asked.pairs),
-            f"distinct in {least}": f"{each.asked.distinct(least):.1f}"
-            if each.asked.num_read
-            else None,
-            "entropy, bits": f"{each.asked.entropy_bits:.2f}",
-        }
-        for each in sets
-    )
-    if not read:
+    least = min((num for each in sets if (num := each.asked.num_read)), default=0)
+    rows, frequent = [], []
+    for each in sets:
+        found = each.asked
+        distinct = f"{found.distinct(least):.1f}" if found.num_read else None
+        rows.append({
+            "": each.name, "instructions": each.num_pairs,
+            "read %": found.num_read / max(1, each.num_pairs),
+            "paper, parsed %": PAPER_READ.get(each.name), "distinct pairs": len(found.pairs),
+            f"distinct in {least}": distinct, "entropy, bits": f"{found.entropy_bits:.2f}",
+        })  # fmt: skip
+        ordered = sorted(found.pairs.items(), key=lambda one: (-one[1], one[0]))[:NUM_TOP]
+        words = ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in ordered)
+        frequent += [{"": each.name, "most frequent": words}] * bool(words)
+    made.rows(rows)
+    if not frequent:
         made.text("In some or all of the sets no instruction could be read.")
-    rows = []
-    for each in read:
-        ordered = sorted(each.asked.pairs.items(), key=lambda one: (-one[1], one[0]))[:NUM_TOP]
-        frequent = ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in ordered)
-        rows.append({"": each.name, "most frequent": frequent})
-    return made.rows(rows)
+    return made.rows(frequent)
 
 
 def _pairs_section(rated: Artifact) -> ReportSection:

@@ -175,12 +175,9 @@ def spread_section(sampled: Artifacts, swept: Artifacts) -> ReportSection:
             place = (model, each.suite, each.task, "system messages")
             figures[place].append(float(each.values.mean()))
     return section("spread").rows(
-        {
-            **dict(zip(("model", "suite", "task", "over"), place, strict=True)),
-            "n": len(some),
-            "standard deviation, points": percent(float(np.std(some, ddof=1))),
-            "lowest to highest": percent_interval(min(some), max(some)),
-        }
+        {**dict(zip(("model", "suite", "task", "over"), place, strict=True)), "n": len(some),
+         "standard deviation, points": percent(float(np.std(some, ddof=1))),
+         "lowest to highest": percent_interval(min(some), max(some))}
         for place, some in figures.items()
         if len(some) > 1
-    )
+    )  # fmt: skip

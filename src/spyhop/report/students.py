@@ -1,4 +1,7 @@
-"""Students side by side: levels, paired differences, and what data sets gain by growing."""
+"""Students side by side: levels, paired differences, and what data sets gain by growing.
+
+Two pages show nothing else: data sets by equal tokens (both whales together), and as they grow.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,8 +12,17 @@ from typing import Any, Literal
 from spyhop.evaluate import compare, outcomes
 from spyhop.report.arm_figures import verdict
 from spyhop.report.charts import Spec, curves, span
-from spyhop.report.html import ReportSection, Table, prose, section
-from spyhop.schema import Config
+from spyhop.report.html import ReportSection, Table, prose, report_stage, section, write_page
+from spyhop.report.sections import (
+    audit_section,
+    counted,
+    data_section,
+    mask_section,
+    rows_section,
+    training_section,
+)
+from spyhop.schema import Answer, Config
+from spyhop.stage import Context
 from spyhop.statistics import (
     Interval,
     Scaling,
@@ -22,6 +34,7 @@ from spyhop.statistics import (
     wilson,
 )
 from spyhop.store import Artifact, Artifacts
+from spyhop.train import read_metrics
 
 TableName = Literal["rounds", "quality", "sources", "messages", "scaling"]
 Measure = Literal["accuracy", "held_out", "win_rate"]
@@ -36,6 +49,9 @@ PAPER_ALPHA = {
     "LIMA": 2.86, "Alpaca": 1.99, "FLAN v2": 0.22,
 }  # fmt: skip
 """Win rate in points against text-davinci-003, 7B (Table 3); the logarithm's base is not said."""
+COMBINED = "combined"
+OUTCOMES = ("supported", "silent", "revised", "contradicted", "unparsed")
+SCALED = "Every student starts from one base; at one N all data sets are trained for equal steps."
 
 
 class StudentRun(Config):
@@ -229,3 +245,90 @@ def results_of(seen: Seen) -> list[dict[str, Any]]:
             if fit is not None
         ]
     return lines
+
+
+class CombinedPageConfig(Config):
+    """What the inputs are."""
+
+    title: str
+    tokens: int
+    """Training tokens of each student."""
+    sets: dict[str, tuple[str, ...]]
+    """Names of the answers that each student was trained on."""
+
+
+@report_stage(version=5)
+def combined_page(
+    ctx: Context,
+    config: CombinedPageConfig,
+    *,
+    answers: Artifacts,
+    students: Artifacts,
+    accuracy: Artifacts,
+    held_out: Artifacts,
+    audits: Artifacts,
+) -> None:
+    """Write `report.html` and `results.json` of the comparison; scores are named by student."""
+    runs = {name: StudentRun(table="sources", kind=name) for name in students}
+    seen = seen_by(runs, {"accuracy": accuracy, "held_out": held_out})
+    sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
+    compared = section("compared").rows(
+        {"data set": name, "rows": sum(each.num_rows for each in sets[name].values()),
+         "rows trained on": student.record.counts.get("rows/trained", 0),
+         "tokens": read_metrics(student)["tokens"], **seen[name].levels()}
+        for name, student in students.items()
+    )  # fmt: skip
+    if accuracy or held_out:
+        compared.table(paired_table(list(seen.values())))
+    sections = [
+        compared.text(prose("asked_under"), prose("seeds_held_out")),
+        *([audit_section(audits)] if accuracy else []),
+        section("evidence").rows(map(_checks, sets[COMBINED].values())),
+        rows_section(sets[COMBINED]),
+        mask_section(students[COMBINED]),
+        training_section({name: [each] for name, each in students.items()}),
+        data_section(answers=answers, students=students),
+    ]
+    lead = prose("three_sets", tokens=config.tokens)
+    results = results_of(list(seen.values()))
+    write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
+
+
+def _checks(answers: Artifact) -> dict[str, object]:
+    counts = answers.record.counts
+    return {
+        "explained by": next((row.model for row in answers.rows(Answer)), ""),
+        **{name: counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
+        "dropped": counted(answers.record.dropped) or "no row",
+    }
+
+
+class ScalePageConfig(Config):
+    """What the students are."""
+
+    title: str
+    runs: dict[str, StudentRun]
+    """Data set, size and seed of each student, by its name."""
+
+
+@report_stage(version=3)
+def scale_page(
+    ctx: Context,
+    config: ScalePageConfig,
+    *,
+    students: Artifacts,
+    accuracy: Artifacts | None = None,
+    held_out: Artifacts | None = None,
+    win_rate: Artifacts | None = None,
+) -> None:
+    """Write `report.html` and `results.json`: curves, slopes, and whether the slopes differ."""
+    taken: dict[Measure, Artifacts | None] = {
+        "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
+    }  # fmt: skip
+    seen = list(seen_by(config.runs, taken).values())
+    sections = [
+        scaling_section(seen),
+        training_section({name: [step] for name, step in students.items()}),
+        data_section(students=students),
+    ]
+    write_page(ctx.out, config.title, SCALED, sections, students, results=results_of(seen))
