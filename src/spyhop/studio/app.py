@@ -26,13 +26,12 @@ from spyhop.studio import (
     pages_label,
     pages_rows,
     pages_runs,
-    pages_vote,
 )  # fmt: skip
 from spyhop.studio.safety import LOOPBACK, Guard
 from spyhop.studio.site import Site, page
 
 PAGES: tuple[ModuleType, ...] = (
-    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_label, pages_chat,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
