@@ -21,7 +21,8 @@ from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.pilot import PilotConfig, pilot
 from spyhop.recipes.preferring import PreferringConfig, preferring
-from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.quickstart import quickstart
+from spyhop.recipes.quickstart_config import QuickstartConfig
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
 from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments

@@ -39,6 +39,7 @@ from spyhop.report.html import (
     section,
     write_page,
 )
+from spyhop.report.loop import rounds_section
 from spyhop.report.picking import picking_section
 from spyhop.report.sections import (
     audit_section,
@@ -88,6 +89,8 @@ def arms_page(
     kept: Artifacts | None = None,
     sealed: Artifacts | None = None,
     picked: Artifacts | None = None,
+    rounds: Artifacts | None = None,
+    promotions: Artifacts | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -117,7 +120,7 @@ def arms_page(
         lead += [*_findings(experiment), *curation_sentences(mine)]
         if costs := _costs_section(ctx.root, experiment, students):
             made["costs"] = costs
-        if picked:
+        if picked and any(config.runs[name].setting == experiment.name for name in picked):
             made["picking"] = picking_section(experiment, config.runs, picked)
         sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
@@ -133,6 +136,14 @@ def arms_page(
     groups = {"documents": documents, "rated": rated, "kept": kept}
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     last = {name: each[-1] for name, each in finals.items()}
+    if rounds and promotions:
+        ends = {"failures": "", "at-random": "-random"}
+        found = {
+            f"{run.setting}.{run.seed}{ends[run.arm]}": scores[name]
+            for name, run in config.runs.items()
+            if run.arm in ends
+        }
+        sections.append(rounds_section(rounds, promotions, found))
     sections += [
         *([audit_section(audits)] if audits else []),
         training_section(finals),

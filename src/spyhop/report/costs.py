@@ -54,7 +54,7 @@ def teacher_cost(root: Path, artifact: Artifact) -> dict[str, float]:
     """
     record = artifact.record
     found = {name: record.usage.get(name, 0.0) for name in (READ, WRITTEN, USD)}
-    names = ("answers", "base", "rows")
+    names = ("answers", "base", "rows", "chosen", "rejected")
     keys = (each.key for name in names for each in record.inputs.get(name, []))
     for key in dict.fromkeys(keys):
         for made in filter(None, map(load, root.glob(f"*-{key}"))):
