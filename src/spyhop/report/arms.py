@@ -1,7 +1,7 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from spyhop.report.curation import (
     curation_sentences,
     read_curated,
 )
+from spyhop.report.data_figures import rounds_section
 from spyhop.report.evaluation import seal_sentence
 from spyhop.report.html import (
     ReportSection,
@@ -39,8 +40,6 @@ from spyhop.report.html import (
     section,
     write_page,
 )
-from spyhop.report.loop import rounds_section
-from spyhop.report.picking import picking_section
 from spyhop.report.sections import (
     audit_section,
     data_section,
@@ -56,6 +55,8 @@ from spyhop.store import Artifacts
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
+OUTPUT_PRICE = 4.0
+"""Price of a written token in those of a read one, as usual for models behind an API."""
 LIGHT = '<svg style="background:#fff;color:#1c2b33" '
 """Beginning of a chart that no page surrounds."""
 
@@ -121,7 +122,7 @@ def arms_page(
         if costs := _costs_section(ctx.root, experiment, students):
             made["costs"] = costs
         if picked and any(config.runs[name].setting == experiment.name for name in picked):
-            made["picking"] = picking_section(experiment, config.runs, picked)
+            made["picking"] = _picking_section(experiment, config.runs, picked)
         sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
             svg = svg.replace("<svg ", LIGHT, 1)
@@ -199,6 +200,48 @@ def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> R
             mean = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}
             arms[experiment.title(arm)] = [CostedStudent(right[arm] - over, mean)]
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
+
+
+def _picking_section(
+    experiment: Experiment, runs: Mapping[str, ArmRun], picked: Artifacts
+) -> ReportSection:
+    """Several answers to a query: what each arm kept of them and their cost, summed over seeds."""
+    made = section("picking", name=experiment.name, price=OUTPUT_PRICE)
+    made.text(*_picking_sentences(experiment))
+    counts = {arm: Counter[str]() for arm in experiment.arms}
+    for name, artifact in picked.items():
+        if runs[name].setting == experiment.name:
+            counts[runs[name].arm] += Counter(artifact.record.counts)
+            counts[runs[name].arm]["rows"] += artifact.num_rows
+    tokens = {arm: (found["asked/prompt_tokens"], found["asked/response_tokens"])
+              for arm, found in counts.items() if found}  # fmt: skip
+    costs = {arm: read + OUTPUT_PRICE * written for arm, (read, written) in tokens.items()}
+    return made.rows(
+        {"arm": experiment.title(arm), "prompts": counts[arm]["prompts"],
+         "prompts with a kept answer": counts[arm]["prompts/kept"],
+         "kept answers": counts[arm]["rows"],
+         "right, of kept %": counts[arm]["right"] / max(1, counts[arm]["checked"]),
+         "teacher's tokens": sum(tokens[arm]),
+         "relative cost": round(cost / min(costs.values()), 2), "accuracy %": cell.value,
+         "95 % interval": percent_interval(cell.low, cell.high)}
+        for arm, cost in costs.items()
+        for cell in (experiment.cell(arm, ALL).interval,)
+    )  # fmt: skip
+
+
+def _picking_sentences(experiment: Experiment) -> Iterator[str]:
+    """Say for each number of answers whether a choice among them beats keeping all of them."""
+    for everything in (arm for arm in experiment.arms if "-all" in arm):
+        pairs = [pair for pair in experiment.pairs if pair.first == everything
+                 and pair.second.partition("-")[0] == everything.partition("-")[0]]  # fmt: skip
+        found = {pair.second: experiment.difference(pair).difference for pair in pairs}
+        better = [f'"{experiment.title(arm)}" by {points(each)} points'
+                  for arm, each in found.items() if verdict(each) == "better"]  # fmt: skip
+        name = f'"{experiment.title(everything)}"'
+        if better:
+            yield f"{experiment.name}: better than {name}: {', '.join(better)}."
+        elif found:
+            yield f"{experiment.name}: no choice of answers beats {name} ({len(found)} compared)."
 
 
 def _findings(experiment: Experiment) -> Iterator[str]:
@@ -340,14 +383,10 @@ def _comparisons(experiment: Experiment) -> Iterator[dict[str, Any]]:
         for family in (ALL, *experiment.families):
             found = experiment.difference(pair, family)
             yield {
-                "setting": experiment.name,
-                **pair.model_dump(),
-                "family": family,
-                "difference": found.difference.value,
-                "low": found.difference.low,
-                "high": found.difference.high,
-                "p_value": found.p_value,
-            }
+                "setting": experiment.name, **pair.model_dump(), "family": family,
+                "difference": found.difference.value, "low": found.difference.low,
+                "high": found.difference.high, "p_value": found.p_value,
+            }  # fmt: skip
 
 
 def arms_table(results: Path) -> TerminalTable:
