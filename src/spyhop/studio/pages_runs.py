@@ -19,11 +19,13 @@ from typing import Any, BinaryIO
 
 from anyio.to_thread import run_sync
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from spyhop.recipe.events import EVENTS, RUN, Outlook, RunEvent, when
+from spyhop.recipe.graph import NAME
 from spyhop.schema import InputError
 from spyhop.store import RUNS, pointed
 from spyhop.store.atomic import is_alive
@@ -233,7 +235,9 @@ def _recipe(described: RunDescription, beside: Path) -> tuple[Path, list[str]]:
 def _view(request: Request) -> dict[str, Any]:
     site, store = site_of(request), request.path_params["store"]
     name, root = request.path_params["run"], site.store(store)
-    folder = site.run(store, name)
+    folder = root / RUNS / name
+    if not NAME.fullmatch(name) or not folder.is_dir():
+        raise HTTPException(404, f"{store} has no run {name:.100}.")
     state: RunState = site.keep(("run", str(folder)), lambda: RunState(folder)).look()
     links = {step: link.name for step in state.steps if (link := pointed(root, name, step))}
     steps = [*state.steps.values()]

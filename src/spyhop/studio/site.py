@@ -22,7 +22,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from spyhop import __version__
-from spyhop.recipe.graph import NAME
 from spyhop.recipe.watch import duration
 from spyhop.report.html import environment
 from spyhop.schema import ArtifactError
@@ -122,13 +121,6 @@ class Site:
             raise HTTPException(404, f"{store} has no finished artifact {artifact:.120}.")
         return found
 
-    def run(self, store: str, run: str) -> Path:
-        """Return the folder of a run by store and name."""
-        folder = self.store(store) / RUNS / run
-        if not NAME.fullmatch(run) or not folder.is_dir():
-            raise HTTPException(404, f"{store} has no run {run:.100}.")
-        return folder
-
 
 def site_of(request: Request) -> Site:
     """Return the site that a request is for."""
@@ -206,8 +198,16 @@ class _Parser(MarkdownIt):
 _PARSER = _Parser("commonmark", {"html": False}).enable("table").disable("image")
 
 
-def rendered(text: str) -> Markup:
-    """Return Markdown as HTML; each block takes the direction of its own script."""
+def as_html(text: str, *, is_plain: bool = False) -> Markup:
+    """Return a text as Markdown, or as it is if that is wished or it is long.
+
+    Each block takes the direction of its own script.
+    """
+    if is_plain or len(text) > MOST_CHARS:
+        shown = Markup('<pre class="verbatim" dir="auto" tabindex="0">{}</pre>')
+        note = Markup('<p class="note">The first {} of {} characters.</p>')
+        cut = note.format(f"{SHOWN_CHARS:,}", f"{len(text):,}") if len(text) > SHOWN_CHARS else ""
+        return shown.format(visible(text[:SHOWN_CHARS])) + cut
     tokens = _PARSER.parse(visible(text))
     for token in tokens:
         if token.type.startswith("heading"):  # headings of a row do not belong to the page
@@ -220,17 +220,9 @@ def rendered(text: str) -> Markup:
         if each.type == "link_open":
             each.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
     html = RendererHTML().render(tokens, _PARSER.options, {})
-    return Markup(html.replace("<pre>", '<pre tabindex="0">'))
-
-
-def as_html(text: str, *, is_plain: bool = False) -> Markup:
-    """Return a text as Markdown, or as it is if that is wished or it is long."""
-    if not is_plain and len(text) <= MOST_CHARS:
-        return Markup('<div class="md">{}</div>').format(rendered(text))
-    shown = Markup('<pre class="verbatim" dir="auto" tabindex="0">{}</pre>')
-    note = Markup('<p class="note">The first {} of {} characters.</p>')
-    cut = note.format(f"{SHOWN_CHARS:,}", f"{len(text):,}") if len(text) > SHOWN_CHARS else ""
-    return shown.format(visible(text[:SHOWN_CHARS])) + cut
+    return Markup('<div class="md">{}</div>').format(
+        Markup(html.replace("<pre>", '<pre tabindex="0">'))
+    )
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 (a cell)
