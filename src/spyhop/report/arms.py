@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def arms_page(
         data_section(answers=answers, curation=one, students=last),
     ]
     figures: dict[str, object] = {
-        "results": [each for experiment in experiments for each in _results(experiment)],
+        "results": [each for experiment in experiments for each in experiment.results()],
         "comparisons": [each for experiment in experiments for each in _comparisons(experiment)],
     }
     figures |= {"curation": [each.plain() for each in curated]} if curated else {}
@@ -367,17 +368,6 @@ def _accuracy_chart(experiment: Experiment) -> Spec:
     return spans(values, "accuracy %", reference=100 * experiment.chance(), domain=[0, 100])
 
 
-def _results(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    for found in experiment.cells():
-        yield {
-            "setting": experiment.name, "arm": found.run.arm, "family": found.family,
-            "seed": found.seed, "n": found.n, "accuracy": found.interval.value,
-            "low": found.interval.low, "high": found.interval.high,
-            "chance": experiment.chance(found.family), "tokens": found.tokens,
-            "seconds": round(found.seconds, 1),
-        }  # fmt: skip
-
-
 def _comparisons(experiment: Experiment) -> Iterator[dict[str, Any]]:
     for pair in experiment.pairs:
         for family in (ALL, *experiment.families):
@@ -396,16 +386,12 @@ def arms_table(results: Path) -> TerminalTable:
     for name in ("accuracy %", "95 % interval", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by family", overflow="fold")
-    settings: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in json.loads(results.read_text()):
-        if row["seed"] == ALL:
-            settings.setdefault(row["setting"], {}).setdefault(row["arm"], []).append(row)
-    for setting, arms in settings.items():
-        for arm, (whole, *rows) in arms.items():
+    found = [row for row in json.loads(results.read_text()) if row["seed"] == ALL]
+    for setting, of_setting in groupby(found, key=lambda row: str(row["setting"])):
+        for arm, (whole, *rows) in groupby(of_setting, key=lambda row: str(row["arm"])):
             interval = percent_interval(whole["low"], whole["high"])
             figures = [percent(whole["accuracy"]), interval, f"{whole['tokens']:,}"]
             table.add_row(f"{setting} {arm}", *figures, _families(rows, "accuracy"))
-        whole, *rows = next(iter(arms.values()))
         guess = [percent(whole["chance"]), "", "", _families(rows, "chance")]
         table.add_row(f"{setting} guessing", *guess, style="dim")
     return table
