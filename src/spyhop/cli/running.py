@@ -40,10 +40,7 @@ PLAIN_WIDTH = 160
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that a file names, and where to run it."""
-    file = read_recipe(path, changes)
-    if file.recipe not in RECIPES:
-        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
-    return build(file, runtime)
+    return build(read_recipe(path, changes), runtime)
 
 
 def recipe_file(path: Path) -> Path:
@@ -103,6 +100,9 @@ def places(given: Sequence[str]) -> dict[str, str]:
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that the settings fill, and where to run it."""
+    if file.recipe not in RECIPES:
+        names = list(RECIPES)
+        raise RecipeError(f"{file.path}: recipe = {file.recipe!r} is unknown; known: {names}")
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:

@@ -84,8 +84,10 @@ class Workers:
                 text = f"{step}: worker process died ({error}); rerun to resume"
                 news = ArtifactError(text)
                 del self.busy[worker]
-            if not isinstance(news, Progress) and self.busy.pop(worker, None):
-                self._idle.append(worker)
+            else:
+                if not isinstance(news, Progress):
+                    del self.busy[worker]
+                    self._idle.append(worker)
             yield step, news
 
     def close(self) -> None:

@@ -317,14 +317,11 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
     taught = teach(r, prompts) if config.has_teacher else None
     if taught is not None:
         teacher_answers = {"teacher": taught, **teacher_answers}
-    controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
+    plain, controls = augment.AnswerConfig(), {"bare": dict[str, Ref](), "styled": dict[str, Ref]()}
     for name, ablations, recorded in _CONTROLS:
         if not ablations.isdisjoint(config.ablate):
             use = _use(r, config, data, Answering(recorded=recorded), name)
-            given = r.add(
-                name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
-            )
-            controls[name][name] = given
+            controls[name][name] = r.add(name, augment.answer, plain, prompts=prompts, teacher=use)
     human: dict[str, Ref] = {}
     same: dict[str, Ref] = {}
     if "humans" in config.ablate:
@@ -334,7 +331,6 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
             "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
             recorded=people.folder,
         )  # fmt: skip
-        plain = augment.AnswerConfig()
         human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=people)
         like = augment.FilterAnswersConfig()
         same = {
