@@ -144,14 +144,9 @@ def run_task(
 ) -> dict[str, Artifact]:
     """Run the recipe of a command and return its artifacts, or print its plan and return none.
 
-    Args:
-        built: The recipe, and where it runs.
-        out: Output folder.
-        files: Results that are written to it.
-        plan: Whether to plan only.
-        first: Step that reads the rows; a plan runs it where only that counts them.
-        settles: Whether to release the budget reserved for lost requests.
-        reopens: Whether to ask for failed rows of finished steps again.
+    `files` are results that are written to `out`. `first` is the step that reads the rows: a plan
+    runs it where only that counts them. `settles` releases the budget reserved for lost requests,
+    `reopens` asks for failed rows of finished steps again.
     """
     recipe, runtime = built
     apart(recipe, out, files)
