@@ -7,28 +7,47 @@ per UTF-8 byte, and minus the sum without the question; the white space before a
 counted. `acc_token` is per token. `mc1` and `mc2` are TruthfulQA's: whether the likeliest option is
 true, and the probability of all true options together.
 
+Scores are also the rows of a file, one per item and sample, and stored responses are read again.
+
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from spyhop.evaluate.asking import item_fields, option_requests, read_fields, request_of
+from spyhop.evaluate.asking import (
+    cue_of,
+    item_fields,
+    option_requests,
+    read_fields,
+    request_of,
+    user_turn,
+)
 from spyhop.evaluate.safety import with_toxicity
 from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Choice, Model
-from spyhop.schema import Item, ModelError, RecipeError, Score, Unfinished
+from spyhop.schema import InputError, Item, ModelError, RecipeError, Score, Unfinished
+from spyhop.settings import validated
 from spyhop.stage import Calls, Context, Estimate, Estimates, stage
-from spyhop.store import Artifact, Artifacts
+from spyhop.store import Artifact, Artifacts, atomic_write, rows_of
 
 ITEM_TOKENS = 300
 """Planning figure: a usual item."""
 SCORED, PARSED = "likelihood", "parsed"
 """Finish reasons: options were scored, or an endpoint without log-probabilities named one."""
+
+
+READ_BY = ("extract", "metric", "filters")
+"""Settings that change how a response is read."""
 
 
 class MeasureConfig(Protocol):
@@ -133,16 +152,17 @@ def _written(
     total = num_samples * sum(artifact.num_rows for artifact in artifacts)
     requests = (request_of(*each, protocol) for each in _asked(artifacts, num_samples))
     num_failed, cause = 0, ""
-    of_reply = ("finish_reason", "ending", "response_tokens", "error")
     try:
         replies = model.generate(requests, protocol.sampling, total=total)
         for (item, n), reply in zip(_asked(artifacts, num_samples), replies, strict=True):
             if reply.error is not None:
                 num_failed, cause = num_failed + 1, reply.error
-            fields = {name: getattr(reply, name) for name in of_reply}
-            fields |= item_fields(item, protocol)
-            fields |= read_fields(reply.text, reply.ending, item, protocol)
-            yield Score(response=reply.text, sample_index=n, **fields)
+            yield Score(
+                response=reply.text, sample_index=n, finish_reason=reply.finish_reason,
+                ending=reply.ending, response_tokens=reply.response_tokens, error=reply.error,
+                **item_fields(item, protocol),
+                **read_fields(reply.text, reply.ending, item, protocol),
+            )  # fmt: skip
     except Unfinished:
         raise
     except ModelError as error:
@@ -178,11 +198,11 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
     golds = item.golds or [item.target]
     errors = [each.error for each in found if each.error is not None]
     values = _values(found)
-    is_gold = np.array([label in golds for label in item.options])
     best = {name: item.options[int(np.argmax(value))] for name, value in values.items()}
     metrics = {name: float(label in golds) for name, label in best.items()}
     if values and item.golds:
         weights = np.exp(values["acc"] - values["acc"].max())
+        is_gold = np.array([label in golds for label in item.options])
         metrics |= {"mc1": metrics["acc"], "mc2": float(weights[is_gold].sum() / weights.sum())}
     if "acc" in values and (values["acc"] == values["acc"].max()).sum() > 1:
         metrics["tied"] = 1.0  # the first option is taken, as lm-eval does; no answer stands out
@@ -221,3 +241,96 @@ def _values(found: Sequence[Choice]) -> dict[str, np.ndarray]:
     if alone.size:
         values["acc_mutual_info"] = total - alone
     return values
+
+
+def joined(items: Artifacts, scores: Artifact) -> Iterator[tuple[Item, Score]]:
+    """Yield each score with its item; scores are in the order of the items."""
+    every = rows_of(items, Item)
+    item = next(every, None)
+    for score in scores.rows(Score):
+        while item is not None and item.id != score.id:
+            item = next(every, None)
+        if item is None:
+            raise InputError(
+                f"{scores}: the item {score.id} of {score.task} is not among the items"
+            )
+        yield item, score
+
+
+def score_rows(model: str, items: Artifacts, scores: Artifact) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `scores-NAME.jsonl`, in the order of the items."""
+    config = MeasureConfig.model_validate(scores.record.config)
+    for item, score in joined(items, scores):
+        yield score_row(model, item, score, config.protocol(item.suite))
+
+
+def score_row(model: str, item: Item, score: Score, protocol: Protocol) -> dict[str, Any]:
+    """Return a score as a row, with what was asked.
+
+    `item_digest` is the content that two runs are joined by: the SHA-256 of question, options and
+    gold answer, without cue and worked examples. `prompt_digest` covers everything that was sent.
+    """
+    shown = item.continuations or [item.question]  # which has the options' texts in it
+    cue = cue_of(item, protocol) if protocol.form == "prefilled" else ""
+    sent = [protocol.system_message, user_turn(item, protocol), cue, item.contexts]
+    return {
+        **score.model_dump(),
+        "model": model,
+        "question": user_turn(item, protocol),
+        "options": item.continuations or item.options,
+        "system_message": protocol.system_message,
+        "max_new_tokens": protocol.sampling.max_new_tokens,
+        "item_digest": _digest([item.text or item.question, shown, item.target]),
+        "prompt_digest": _digest([protocol.form == "plain", *sent]),
+    }
+
+
+def write_scores(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the rows as JSON lines; an existing file is replaced whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _digest(content: list[Any]) -> str:
+    return sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """A stored score, and the reading that the extractor of now gives of the same response."""
+
+    item: Item
+    protocol: Protocol
+    before: Score
+    after: Score
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the answer, the verdict or the score differs."""
+        readings = [
+            (each.extracted, each.correct, each.value) for each in (self.before, self.after)
+        ]
+        return readings[0] != readings[1]
+
+
+def rescore(items: Artifacts, scores: Artifact, changes: Mapping[str, Any]) -> Iterator[Rescored]:
+    """Yield every score with its new reading; scored options have no response to read.
+
+    A change that is unknown, or would change what was asked, is an error.
+    """
+    if asked := sorted(changes.keys() & Protocol.model_fields.keys() - set(READ_BY)):
+        raise RecipeError(
+            f"measure.{asked[0]}: the responses are stored, and it changes what is asked; "
+            f"a new reading can change {', '.join(READ_BY)}"
+        )
+    stored = MeasureConfig.model_validate(scores.record.config)
+    for item, score in joined(items, scores):
+        own = stored.protocol(item.suite)
+        given = own.model_dump() | dict(changes)
+        protocol = validated(Path("--set"), Protocol, given, "measure.", {})
+        after = score
+        if own.method == "generate" and own.metric != "toxicity":
+            fields = read_fields(score.response, score.ending, item, protocol)
+            after = score.model_copy(update=fields)
+        yield Rescored(item, protocol, score, after)
