@@ -1,5 +1,9 @@
 """Ask a model the items of a benchmark and score its answers by rule.
 
+There are three forms, which are never mixed within a suite: `asked` ends the user's turn with the
+cue of the answer, `prefilled` begins the response with it, `plain` is text without a chat format,
+as for base models.
+
 Two methods: `generate` reads the answer from a response, `likelihood` compares the options'
 log-probabilities under every usual normalisation. `acc`, `acc_norm`, `acc_bytes` and
 `acc_mutual_info` are lm-eval's: the option of the highest sum of log-probabilities, per character,
@@ -13,7 +17,7 @@ Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby, islice
@@ -23,22 +27,29 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from spyhop.evaluate.asking import (
-    cue_of,
-    item_fields,
-    option_requests,
-    read_fields,
-    request_of,
-    user_turn,
-)
-from spyhop.evaluate.safety import with_toxicity
+from spyhop.evaluate.overlap import METRICS, overlap_metrics
+from spyhop.evaluate.safety import read_labels, read_refusal, with_toxicity
 from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
-from spyhop.models import Choice, Model
-from spyhop.schema import InputError, Item, ModelError, RecipeError, Score, Unfinished
+from spyhop.models import Choice, Model, Request
+from spyhop.schema import (
+    Ending,
+    InputError,
+    Item,
+    ModelError,
+    RecipeError,
+    Score,
+    Unfinished,
+    prompt_turns,
+)
 from spyhop.settings import validated
 from spyhop.stage import Calls, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts, atomic_write, rows_of
+from spyhop.text.choices import first_capital
+from spyhop.text.gold import Reading, gold_answer, read
+from spyhop.text.refusal import declines
+from spyhop.text.squad import exact_match, token_f1
+from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
 """Planning figure: a usual item."""
@@ -48,6 +59,12 @@ SCORED, PARSED = "likelihood", "parsed"
 
 READ_BY = ("extract", "metric", "filters")
 """Settings that change how a response is read."""
+SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]]] = {
+    "refusal": read_refusal,
+    "labels": read_labels,
+    "toxicity": lambda text, ending, item: (Reading(None, is_right=False), {"toxicity": 0.0}),
+}
+"""Metrics that read a response by rules of their own; toxicity is added by a classifier."""
 
 
 class MeasureConfig(Protocol):
@@ -241,6 +258,123 @@ def _values(found: Sequence[Choice]) -> dict[str, np.ndarray]:
     if alone.size:
         values["acc_mutual_info"] = total - alone
     return values
+
+
+def cue_of(item: Item, protocol: Protocol) -> str:
+    """Return the beginning of the answer: the item's own cue, or the one that asks for thought."""
+    return protocol.chain_of_thought or item.cue
+
+
+def user_turn(item: Item, protocol: Protocol) -> str:
+    """Return the verbatim user turn, or the plain text."""
+    return item.question + ("" if protocol.form == "prefilled" else cue_of(item, protocol))
+
+
+def request_of(item: Item, sample_index: int, protocol: Protocol) -> Request:
+    """Return the request for one response."""
+    row_id = f"{item.id}/{sample_index}" if sample_index else item.id
+    return _request(item, protocol, item.question, id=row_id, sample_index=sample_index)
+
+
+def option_requests(item: Item, protocol: Protocol) -> list[Request]:
+    """Return the requests that score an item's options: one, or one per context."""
+    texts = tuple(item.continuations or item.options)
+    if not texts:
+        where = f"item {item.id} of {item.task}"
+        raise RecipeError(f'method = "likelihood" needs options; {where} has none')
+    if not item.contexts:
+        return [_request(item, protocol, item.question, id=item.id, options=texts)]
+    return [
+        _request(item, protocol, context, id=f"{item.id}/{n}", options=(text,))
+        for n, (context, text) in enumerate(zip(item.contexts, texts, strict=True))
+    ]
+
+
+def item_fields(item: Item, protocol: Protocol) -> dict[str, Any]:
+    """Return the fields of a score that are the item's."""
+    names = ("id", "suite", "task", "target", "chance", "passage", "topic")
+    return {name: getattr(item, name) for name in names} | {"form": protocol.form}
+
+
+def _request(item: Item, protocol: Protocol, question: str, **fields: Any) -> Request:  # noqa: ANN401
+    cue, system = cue_of(item, protocol), protocol.system_message
+    prompt: dict[str, Any] = {"messages": prompt_turns(question + cue, system)}
+    if protocol.form == "plain":
+        prompt = {"text": "\n\n".join(filter(None, [system, question + cue]))}
+    elif protocol.form == "prefilled":
+        prompt = {"messages": prompt_turns(question, system), "continuation": cue.lstrip()}
+    is_relative = protocol.metric == "acc_mutual_info"
+    return Request(with_unconditional=is_relative, **prompt, **fields)
+
+
+def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
+    """Return the fields of a score that reading a response determines."""
+    golds = item.golds or [item.target]
+    if protocol.metric in SAFETY:
+        reading, metrics = SAFETY[protocol.metric](text, ending, item)
+    elif item.options:
+        reading, metrics = _choice(text, ending, item, golds, protocol)
+    else:
+        reading, metrics = _free(text, ending, item, golds, protocol)
+    known = {"accuracy": float(reading.is_right), **metrics}
+    if protocol.metric not in known:
+        raise RecipeError(
+            f"metric = {protocol.metric!r}: {item.suite} {item.task} has none of its responses; "
+            f"known: {', '.join(known)}"
+        )
+    return {
+        "extracted": reading.answer,
+        "correct": reading.is_right,
+        "value": known[protocol.metric],
+        "metric": protocol.metric,
+        "metrics": metrics,
+    }
+
+
+def _free(
+    text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
+) -> tuple[Reading, dict[str, float]]:
+    """Return the free answer; `exact` and `f1` compare words, `declined` is "I don't know"."""
+    if protocol.filters and ending != "failed":  # as lm-eval reads it; the first filter decides
+        answers = [each.answer(text) for each in protocol.filters]
+        rights = [f.is_right(a, golds) for f, a in zip(protocol.filters, answers, strict=True)]
+        names = [f"exact_match,{each.name}" for each in protocol.filters]
+        metrics = dict(zip(["exact", *names], map(float, [rights[0], *rights]), strict=True))
+        return Reading(answers[0], rights[0]), metrics
+    reading = _best(text, ending, item, golds, protocol)
+    answer = reading.answer or without_thought(text).strip()
+    plain = [gold_answer(gold) for gold in golds]
+    is_declined = not reading.is_right and declines(without_thought(text))
+    metrics = {"exact": exact_match(answer, plain), "f1": token_f1(answer, plain)}
+    if protocol.metric in METRICS:
+        metrics |= overlap_metrics(without_thought(text), golds)
+    return reading, metrics | {"declined": float(is_declined)}
+
+
+def _choice(
+    text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
+) -> tuple[Reading, dict[str, float]]:
+    """Return the choice; `strict` is whether the paper's first capital letter is right."""
+    is_strict = all(len(label) == 1 and label.isupper() for label in item.options)
+    strict = first_capital(without_thought(text), item.options) if is_strict else None
+    metrics = {"strict": float(strict in golds)}
+    if protocol.extract == "first_capital" and ending != "failed":
+        return Reading(strict, strict in golds), metrics
+    return _best(text, ending, item, golds, protocol), metrics
+
+
+def _best(text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol) -> Reading:
+    """Return the first reading that is right under any gold answer, else that under the first."""
+    if ending == "failed":
+        return Reading(None, is_right=False)
+    begun = text
+    if protocol.form != "asked" and (cue := cue_of(item, protocol)):
+        begun = f"{cue.lstrip()} {text}"
+    readings = [
+        read(begun, item.question, gold, labels=item.options, is_whole=ending == "whole")
+        for gold in golds
+    ]
+    return next((reading for reading in readings if reading.is_right), readings[0])
 
 
 def joined(items: Artifacts, scores: Artifact) -> Iterator[tuple[Item, Score]]:

@@ -12,7 +12,7 @@ from itertools import product
 from spyhop.augment import ForwardConfig, backtranslate, format_pairs
 from spyhop.collect import read_seeds
 from spyhop.curate import A4, A5, KeepConfig, SplitConfig, keep, queries_to_pairs, split
-from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
+from spyhop.evaluate.likelihood import RoundTripConfig, round_trip
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.evaluating import add_audits
