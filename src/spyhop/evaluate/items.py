@@ -223,13 +223,8 @@ def _one(task: Task, name: str, row: dict[str, Any], where: str) -> Shown:
     topics = (topic for topic, tasks in task.topics.items() if name in tasks)
     scored = pairs if task.continuation else []
     item = Item(
-        id="",
-        suite=task.name,
-        task=name,
+        id="", suite=task.name, task=name, text=question, options=known, target=target,
         question=_filled(prompt, columns, where) if prompt else question,
-        text=question,
-        options=known,
-        target=target,
         golds=golds if len(golds) > 1 or task.metric in ("mc1", "mc2") else [],
         chance=len(golds or [target]) / len(known) if target in known else 0.0,
         cue=_filled(task.cue, columns, where) if texts else "",
@@ -237,7 +232,7 @@ def _one(task: Task, name: str, row: dict[str, Any], where: str) -> Shown:
         contexts=[_filled(task.context, pair, where) for pair in pairs] if task.context else [],
         passage=row_id(task.name, passage) if passage else "",
         topic=_filled(task.topic, columns, where) or next(topics, ""),
-    )
+    )  # fmt: skip
     if not task.shots or (item.options and item.target not in item.options):
         return item, ""
     if not item.continuations:

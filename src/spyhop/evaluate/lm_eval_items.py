@@ -92,20 +92,12 @@ def _item(suite: str, task: LmEvalTask, doc: _Doc, before: str) -> Item:
     if not golds or not (texts or task.output_type == "generate_until"):
         raise InputError(f"{doc.where}: no choices, or no right one")
     return Item(
-        id="",
-        suite=suite,
-        task=task.task,
-        question=f"{before}{question}",
-        text=question,
-        options=known,
-        target=golds[0],
-        golds=golds if len(golds) > 1 else [],
+        id="", suite=suite, task=task.task, topic=task.topic, question=f"{before}{question}",
+        text=question, options=known, target=golds[0], golds=golds if len(golds) > 1 else [],
         chance=len(golds) / len(known) if len(known) > 1 else 0.0,
         cue="" if contexts else f"{_gap(question, doc.prefix, delimiter)}{doc.prefix}",
-        continuations=texts,
-        contexts=contexts,
-        topic=task.topic,
-    )
+        continuations=texts, contexts=contexts,
+    )  # fmt: skip
 
 
 def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list[str]:

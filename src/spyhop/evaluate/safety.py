@@ -235,17 +235,13 @@ def check_support(
     passages = {item.id: item.question for item in rows_of(items, Item)}
     rows = [
         Support(
-            id=f"{score.id}/{score.sample_index}/{n}",
-            item_id=score.id,
-            suite=score.suite,
-            sentence=sentence,
-            passage=passages[score.id],
-            is_supported=None,
+            id=f"{score.id}/{score.sample_index}/{n}", item_id=score.id, suite=score.suite,
+            sentence=sentence, passage=passages[score.id], is_supported=None,
         )
         for score in scores.rows(Score)
         if score.passage
         for n, sentence in enumerate(sentences(without_thought(score.response)))
-    ]
+    ]  # fmt: skip
     for row, found in zip(rows, _verdicts(config, rows, judge), strict=True):
         done = row.model_copy(update=found)
         ctx.count({None: "missing", True: "supported", False: "unsupported"}[done.is_supported])
@@ -261,16 +257,20 @@ def _verdicts(
             for row in rows
         )
         for labels in judge.classify(pairs, total=len(rows)):
-            if labels.error is not None:
+            found = labels.scores
+            if labels.error is None:
+                label, best = pick_label(found, ENTAILS), max(found, key=found.__getitem__)
+                yield {"is_supported": best == label, "reason": f"{label} {found[label]:.3f}"}
+            else:
                 yield {"error": labels.error}
-                continue
-            label = pick_label(labels.scores, ENTAILS)
-            best = max(labels.scores, key=labels.scores.__getitem__)
-            reason = f"{label} {labels.scores[label]:.3f}"
-            yield {"is_supported": best == label, "reason": reason}
         return
-    texts = (fill(config.check, text=row.passage, sentence=row.sentence) for row in rows)
-    asked = (Request(id=r.id, messages=prompt_turns(t)) for r, t in zip(rows, texts, strict=True))
+    asked = (
+        Request(
+            id=row.id,
+            messages=prompt_turns(fill(config.check, text=row.passage, sentence=row.sentence)),
+        )
+        for row in rows
+    )
     for reply in judge.generate(asked, Sampling(max_new_tokens=256), total=len(rows)):
         said = verdict_word(reply.text, VERDICTS) if reply.ending == "whole" else None
         verdict = None if said is None else said == "supported"

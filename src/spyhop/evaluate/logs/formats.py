@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -137,17 +138,14 @@ def lm_eval_row(row: Fields, where: str, task: str) -> LogRow:
         is_number = str(gold).isdecimal() and int(str(gold)) < len(options)
         response, gold = "", options[int(str(gold))] if is_number else gold
     return LogRow(
-        task=task,
-        item=row.get("doc_hash") or digest(json.dumps(doc, sort_keys=True)),
+        task=task, item=row.get("doc_hash") or digest(json.dumps(doc, sort_keys=True)),
         values={f"{name}{mark}": _number(value, name, where) for name, value in scores.items()},
         prompt=row.get("prompt_hash") or digest(*(prompt for prompt, _ in sent)),
         question=first_text(doc, QUESTIONS) or (sent[0][0] if sent else ""),
-        response=str(_inner(response)),
         answer=None if found in (None, "[invalid]") else str(_inner(found)),
-        gold=str(gold),
-        topic=first_text(doc, TOPICS),
+        response=str(_inner(response)), gold=str(gold), topic=first_text(doc, TOPICS),
         passage=digest(first_text(doc, PASSAGES)),
-    )
+    )  # fmt: skip
 
 
 def _texts(call: object) -> tuple[str, str]:
@@ -174,14 +172,10 @@ def alpaca_row(row: Fields, where: str, task: str) -> LogRow:
             raise InputError(f"{where}: preference = {points:g} is neither 0 nor from 1 to 2")
         points = points - 1 if points else 0.5
     return LogRow(
-        task="alpaca_eval",
-        item=digest(instruction),
-        values={"win_rate": points},
-        question=instruction,
-        response=field(row, "output_2", where),
-        answer=_side(points),
+        task="alpaca_eval", item=digest(instruction), values={"win_rate": points},
+        question=instruction, response=field(row, "output_2", where), answer=_side(points),
         topic=row.get("dataset") or "",
-    )
+    )  # fmt: skip
 
 
 def arena_row(row: Fields, where: str, task: str) -> LogRow:
@@ -203,14 +197,10 @@ def arena_row(row: Fields, where: str, task: str) -> LogRow:
     item = str(row.get("uid") or field(row, "question_id", where))
     found = _JUDGED.search(str(sent))
     return LogRow(
-        task="arena_hard",
-        item=item,
-        values={"win_rate": points},
-        question=found[1] if found else item,
-        response=(found and found[2]) or "",
-        answer=_side(points),
-        topic=first_text(row, TOPICS),
-    )
+        task="arena_hard", item=item, values={"win_rate": points},
+        question=found[1] if found else item, response=(found and found[2]) or "",
+        answer=_side(points), topic=first_text(row, TOPICS),
+    )  # fmt: skip
 
 
 def _side(points: float | None) -> str | None:
@@ -284,19 +274,18 @@ def inspect_row(row: Fields, where: str, task: str) -> LogRow:
         for name, single in (each or {scorer: value}).items():
             if not isinstance(single, list):
                 values[name] = _value(single, f"{where}: {name}")
-    return LogRow(
-        task=task,
-        item=digest(question, *map(str, row.get("choices") or ()), gold),
-        values=values,
-        sample=int(row.get("epoch") or 1),
-        prompt=_prompt(row.get("messages") or [], attached),
-        question=question,
-        response=_text((row.get("output") or {}).get("completion"), attached),
-        answer=str(answers[0]) if answers else None,
-        gold=gold,
-        topic=first_text(metadata, TOPICS),
-        passage=digest(first_text(metadata, PASSAGES)),
+    sent = takewhile(  # the turns before the model's first one
+        lambda turn: turn.get("source") != "generate" and not turn.get("model"),
+        row.get("messages") or [],
     )
+    turns = [(str(turn.get("role")), _text(turn.get("content"), attached)) for turn in sent]
+    return LogRow(
+        task=task, item=digest(question, *map(str, row.get("choices") or ()), gold), values=values,
+        sample=int(row.get("epoch") or 1), prompt=digest(*chain.from_iterable(turns)),
+        question=question, response=_text((row.get("output") or {}).get("completion"), attached),
+        answer=str(answers[0]) if answers else None, gold=gold, topic=first_text(metadata, TOPICS),
+        passage=digest(first_text(metadata, PASSAGES)),
+    )  # fmt: skip
 
 
 def _members(path: Path) -> dict[str, ZipInfo]:
@@ -383,13 +372,3 @@ def _text(content: Any, attached: Any) -> str:  # noqa: ANN401 (plain data)
     name = content.removeprefix(_ATTACHED)
     known = dict(enumerate(attached)) if isinstance(attached, list) else attached
     return str(known.get(int(name) if isinstance(attached, list) else name, content))
-
-
-def _prompt(messages: list[Any], attached: Any) -> str:  # noqa: ANN401 (plain data)
-    """Return the digest of the turns before the model's first one."""
-    turns: list[str] = []
-    for turn in messages:
-        if turn.get("source") == "generate" or turn.get("model"):
-            break
-        turns += [str(turn.get("role")), _text(turn.get("content"), attached)]
-    return digest(*turns)
