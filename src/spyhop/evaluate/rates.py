@@ -293,13 +293,20 @@ def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
         values_MI = np.stack([each.means for each in group])
         means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
         ties = [name for name, mean in means.items() if mean == max(means.values())]
-        passages = [score.passage or score.id for score in first.firsts]
-        found.append(
-            SweptTask(
-                suite=first.suite, task=first.task, n=first.n, by_message=means,
-                chosen=_cross_validated(values_MI, passages), best=ties[0], num_best=len(ties),
-            )
+        passages = [score.passage or score.id for score in first.firsts]  # of one fold each
+        folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
+        total = 0.0
+        for fold in np.unique(folds_I):
+            is_here = folds_I == fold
+            others = values_MI[:, ~is_here]
+            scored = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
+            is_best = np.isclose(scored, scored.max())  # messages that tie share the fold
+            total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
+        swept = SweptTask(
+            suite=first.suite, task=first.task, n=first.n, by_message=means,
+            chosen=total / first.n, best=ties[0], num_best=len(ties),
         )  # fmt: skip
+        found.append(swept)
     return found
 
 
@@ -308,22 +315,6 @@ def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
     rows = [(each.chosen, each.best_on_test) for each in tasks if each.task != ALL]
     chosen, best = np.mean(rows, axis=0).tolist()
     return chosen, best
-
-
-def _cross_validated(values_MI: np.ndarray, passages: Sequence[str]) -> float:
-    """Return the mean score under the message that is best on the other folds; ties share it.
-
-    Items that share a passage are in one fold.
-    """
-    folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
-    total = 0.0
-    for fold in np.unique(folds_I):
-        is_here = folds_I == fold
-        others = values_MI[:, ~is_here]
-        means = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
-        is_best = np.isclose(means, means.max())
-        total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
-    return total / int(values_MI.shape[1])
 
 
 def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:

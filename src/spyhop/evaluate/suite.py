@@ -58,8 +58,12 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
     if not isinstance(changes, dict):
         raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
     given = {"name": f"{path.stem}-{form}" if form else path.stem, "data": path.stem}
+    styles = read_toml(STYLES)
     for table in (tables, changes):
-        given |= _style(path, table.pop("style", None)) | table
+        style = table.pop("style", None)
+        if style is not None and (not isinstance(style, str) or style not in styles):
+            raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
+        given |= styles.get(style, {}) | table
     return (validated(path, Task, given, "", {}),)
 
 
@@ -96,15 +100,6 @@ def _place(suite: str) -> tuple[Path, str]:
         known = ", ".join(task_names())
         raise RecipeError(f"no benchmark {name!r}; known: {known}; or name a .toml or .yaml file")
     return FOLDER / f"{name}.toml", form
-
-
-def _style(path: Path, style: object) -> dict[str, Any]:
-    if style is None:
-        return {}
-    styles = read_toml(STYLES)
-    if not isinstance(style, str) or style not in styles:
-        raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
-    return dict(styles[style])
 
 
 def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[list[str]]:
