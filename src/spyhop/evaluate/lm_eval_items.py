@@ -10,11 +10,10 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask
 from spyhop.evaluate.task import Sampler
@@ -42,8 +41,7 @@ Fields = Mapping[str, Any]
 Rows = list[tuple[str, dict[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Doc:
+class _Doc(NamedTuple):
     where: str
     text: Any
     choices: list[str] | None

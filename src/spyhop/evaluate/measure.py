@@ -18,11 +18,10 @@ Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact 
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -221,12 +220,10 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
         weights = np.exp(values["acc"] - values["acc"].max())
         is_gold = np.array([label in golds for label in item.options])
         metrics |= {"mc1": metrics["acc"], "mc2": float(weights[is_gold].sum() / weights.sum())}
-    if "acc" in values and (values["acc"] == values["acc"].max()).sum() > 1:
+    if values and (values["acc"] == values["acc"].max()).sum() > 1:
         metrics["tied"] = 1.0  # the first option is taken, as lm-eval does; no answer stands out
-    name = "acc" if protocol.metric == "accuracy" else protocol.metric
     is_parsed = any(each.is_parsed for each in found)
-    if is_parsed:
-        name = "acc"
+    name = "acc" if is_parsed or protocol.metric == "accuracy" else protocol.metric
     if values and name not in metrics:
         raise RecipeError(
             f"metric = {protocol.metric!r} cannot be had of {item.suite} {item.task}; "
@@ -236,7 +233,7 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
     return Score(
         response="", response_tokens=0, finish_reason=PARSED if is_parsed else SCORED,
         extracted=answer, correct=answer in golds, value=metrics.get(name, 0.0), metrics=metrics,
-        metric="acc" if is_parsed and protocol.metric != "accuracy" else protocol.metric,
+        metric="accuracy" if protocol.metric == "accuracy" else name,
         error=errors[0] if errors else None, ending="failed" if errors else "whole",
         **item_fields(item, protocol),
     )  # fmt: skip
@@ -430,8 +427,7 @@ def _digest(content: list[Any]) -> str:
     return sha256(json.dumps(content).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Rescored:
+class Rescored(NamedTuple):
     """A stored score, and the reading that the extractor of now gives of the same response."""
 
     item: Item
