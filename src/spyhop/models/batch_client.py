@@ -16,8 +16,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from spyhop.models.batch_files import MARGIN
-from spyhop.models.batch_http import BatchCallError
+from spyhop.models.batch_apis import MARGIN, batch_api
 from spyhop.models.batch_jobs import (
     Batch,
     Outcome,
@@ -31,8 +30,8 @@ from spyhop.models.batch_jobs import (
     summary,
     write_requests,
 )
-from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
+from spyhop.models.dialect import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
@@ -40,7 +39,7 @@ from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
 from spyhop.models.schedule import PendingBatch, ReplyCounts, no_room
 from spyhop.models.service import Service
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
+from spyhop.models.transport import BatchCallError
 from spyhop.schema import ModelError, Unfinished
 from spyhop.store import atomic_write
 

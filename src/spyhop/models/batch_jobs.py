@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.batch_files import BatchApi, Progress, Result
-from spyhop.models.batch_http import BatchCallError
-from spyhop.models.batch_native import batch_api
+from spyhop.models.batch_apis import BatchApi, Progress, Result, batch_api
 from spyhop.models.calls import KeyedRequests, Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
@@ -27,6 +25,7 @@ from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.models.replies import READERS, Unreadable, parse_call
 from spyhop.models.service import Endpoint
+from spyhop.models.transport import BatchCallError
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store.inventory import JOURNAL
 
@@ -71,7 +70,7 @@ class Batch:
 
     def may_have_begun(self, api: BatchApi) -> bool:
         """Return whether its start may have been sent: not without a file at the provider."""
-        return bool(self.uploaded) or type(api).upload is BatchApi.upload
+        return bool(self.uploaded) or not api.has_file
 
 
 class Outcome(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
 from spyhop.models.commits import Commits
-from spyhop.models.dialect import DIALECTS
+from spyhop.models.dialect import DIALECTS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
 from spyhop.models.journal import Answered, Failed, Journal
@@ -35,7 +35,6 @@ from spyhop.models.schedule import (
 )
 from spyhop.models.service import Service
 from spyhop.models.transport import HttpReply, Transport
-from spyhop.models.wire import NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.schema import Unfinished
 
 try:

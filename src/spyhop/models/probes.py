@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from spyhop.models.calls import Kind, Reply, Request, Sampling
 from spyhop.models.capabilities import LOG_PROBABILITIES
+from spyhop.models.dialect import NOTHING_SHARED, ApiCall, SharedPart
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.replies import Unreadable, Usage, parse, read_reply, share
 from spyhop.models.transport import HttpReply, Transport
-from spyhop.models.wire import NOTHING_SHARED, ApiCall, SharedPart
 from spyhop.schema import prompt_turns
 
 ANSWER_S = 120.0

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
+from spyhop.models.dialect import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.guess import LEAST_PER_BYTE, Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.schema import Unfinished
 
 Endpoints = Sequence[EndpointState]
