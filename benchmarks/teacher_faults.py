@@ -28,8 +28,7 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.journal import State
 from spyhop.models.replies import Usage
-from spyhop.models.retry import RetryPolicy
-from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Schedule
+from spyhop.models.schedule import Admission, PendingBatch, PendingCall, RetryPolicy, Schedule
 from spyhop.schema import Message
 from spyhop.stage import Context, Runtime
 

@@ -25,7 +25,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setattr("spyhop.models.retry.RETRY_S", 0.02)
+    monkeypatch.setattr("spyhop.models.schedule.RETRY_S", 0.02)
 
 
 def turns(*contents: str, system: str = "") -> list[Message]:

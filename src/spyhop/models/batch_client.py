@@ -228,7 +228,7 @@ class BatchClient:
                 stream.write(line)
                 some.append((key, request))
         if not some and usd + price > money and not self._open:
-            raise no_room(budget_usd, price, self.state.spent_usd)
+            raise no_room(self._service.budget_usd or math.inf, price, self.state)
         return some, tokens, usd
 
     async def _look(self, batch: Batch, pending: PendingBatch, keyed: Keyed) -> bool:

@@ -15,21 +15,21 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
-from spyhop.models.commits import Commits
 from spyhop.models.dialect import DIALECTS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
-from spyhop.models.journal import Answered, Failed, Journal
+from spyhop.models.journal import Answered, Commits, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
 from spyhop.models.replicas import Replicas
 from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
-from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import (
     Admission,
+    Decision,
     PendingBatch,
     PendingCall,
     Rejected,
     ReplyCounts,
+    RetryPolicy,
     Schedule,
     grouped,
 )
