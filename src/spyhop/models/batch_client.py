@@ -247,15 +247,14 @@ class BatchClient:
             return False
         spent = self.state.spent_usd
         async for outcome in fetch(self._api, self._journal, batch, self.state, found.files):
-            self._settle(outcome, pending, keyed)
+            if outcome.key in keyed:
+                self._settle(outcome, pending, keyed)
         self.counts.usd += self.state.spent_usd - spent
         self._forget(batch)
         return True
 
     def _settle(self, outcome: Outcome, pending: PendingBatch, keyed: Keyed) -> None:
         key, failure = outcome.key, outcome.failure
-        if key not in keyed:
-            return
         if outcome.result is not None:
             self.counts.num_answered += 1
             self.counts.answered_at = time.monotonic()

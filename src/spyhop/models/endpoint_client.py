@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -101,7 +100,10 @@ class EndpointClient:
         self._answered_at = 0.0
         self._loop = new_event_loop()
         self._is_up, self._is_idle = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="endpoints", daemon=True)
+        serving = self._loop.run_until_complete
+        self._thread = threading.Thread(
+            target=lambda: serving(self._serve()), name="endpoints", daemon=True
+        )
         self._thread.start()
         self._is_up.wait()
 
@@ -149,17 +151,14 @@ class EndpointClient:
         Answers on their way are taken in; the next run is told how many were abandoned.
         """
         self.stop()
-        self._loop.call_soon_threadsafe(self._finish)
+        self._loop.call_soon_threadsafe(self._finished.set)
         self._thread.join()
         self.state.is_closed = not self._schedule.num_in_flight
         self._commits.close()
         self._journal.close()
+        self._loop.close()
 
     # ------------------------------------------------------------ in the thread of the event loop
-
-    def _run(self) -> None:
-        with closing(self._loop):
-            self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         now = self._loop.time()
@@ -236,45 +235,42 @@ class EndpointClient:
     def _dispatch(self) -> None:
         """Send what may be sent now; wake up again when more may."""
         try:
-            self._send_all()
+            while not self._error:
+                found = self._schedule.take(self._loop.time())
+                if isinstance(found, Admission):
+                    self._start(found)
+                elif isinstance(found, Rejected):
+                    self._give_up(found.call, Failure("rejected", found.reason), [])
+                else:
+                    self._wake_at(found)
+                    self._judge_pause()
+                    return
         except Exception as error:  # noqa: BLE001 (the edge of a thread: somebody waits)
             self._end(error)
 
-    def _send_all(self) -> None:
-        while not self._error:
-            found = self._schedule.take(self._loop.time())
-            if isinstance(found, Admission):
-                try:
-                    self._raise_ceiling()
-                except BaseException:
-                    found.endpoint.concurrency.in_flight -= 1  # it is not sent
-                    self._schedule.release(found.reservation)
-                    raise
-                task = self._loop.create_task(self._send(found))
-                timeout_s = found.endpoint.config.timeout_s
-                self._tasks[task] = found.reservation.sent + timeout_s, found.endpoint
-                task.add_done_callback(self._sent)
-            elif isinstance(found, Rejected):
-                self._give_up(found.call, Failure("rejected", found.reason), None)
-            else:
-                self._wake_at(found)
-                self._judge_pause()
-                return
+    def _start(self, admission: Admission) -> None:
+        """Send a call, once the journal knows what may be in flight, and cost."""
+        endpoint, reservation = admission.endpoint, admission.reservation
+        num, usd = self._schedule.num_open, self.state.reserved_usd
+        if num > self.state.ceiling or usd > self.state.ceiling_usd:
+            most = sum(each.concurrency.most for each in self.endpoints)
+            self.state.ceiling = min(most, max(FIRST_CEILING, math.ceil(HEADROOM * num)))
+            self.state.ceiling_usd = max(self.state.ceiling_usd, HEADROOM * usd)
+            try:
+                self._journal.commit([], [], self.state)
+            except BaseException:
+                endpoint.concurrency.in_flight -= 1  # it is not sent
+                self._schedule.release(reservation)
+                raise
+        task = self._loop.create_task(self._send(admission))
+        self._tasks[task] = reservation.sent + endpoint.config.timeout_s, endpoint
+        task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._is_broken = True
             self._end(error)
-
-    def _raise_ceiling(self) -> None:
-        """Have the journal know what may be in flight, and cost, before it is sent."""
-        num, usd = self._schedule.num_open, self.state.reserved_usd
-        if num > self.state.ceiling or usd > self.state.ceiling_usd:
-            most = sum(each.concurrency.most for each in self.endpoints)
-            self.state.ceiling = min(most, max(FIRST_CEILING, math.ceil(HEADROOM * num)))
-            self.state.ceiling_usd = max(self.state.ceiling_usd, HEADROOM * usd)
-            self._journal.commit([], [], self.state)
 
     def _wake_at(self, when: float) -> None:
         if when == math.inf:
@@ -378,30 +374,28 @@ class EndpointClient:
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         advice = self.counts.last_failure = endpoint.advice(failure)
         key, _ = call.members[0]
-        row = Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)
+        rows = [Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)]
         if self.on_text and "stream" in failure.line:  # refused; the reply may still come whole
             self.on_text = None
-            self._settle(call, failure, row, Decision("next"))
-            return
-        is_large = not endpoint.fits(reservation.estimate)
-        self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
-        self._end(self._policy.stop(failure, advice, now - self._answered_at))
-
-    def _settle(
-        self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
-    ) -> None:
+            decision, ending = Decision("next"), None
+        else:
+            is_large = not endpoint.fits(reservation.estimate)
+            decision = self._policy.decide(call, failure, is_large=is_large)
+            ending = self._policy.stop(failure, advice, now - self._answered_at)
         if decision.action == "give_up":
-            self._give_up(call, failure, row)
-            return
-        is_left = decision.action == "leave"
-        left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
-        self._commit([], [row] if row else [], left if is_left else [])
+            self._give_up(call, failure, rows)
+        elif decision.action == "leave":
+            left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
+            self._commit([], rows, left)
+        else:
+            self._commit([], rows, [])
         if decision.action == "next":
             self._schedule.put_back(call)
         elif decision.action == "last":
             self._schedule.add([call])
         elif decision.action == "retry":
             self._loop.call_later(decision.delay_s, self._again, call)
+        self._end(ending)
 
     def _judge_pause(self) -> None:
         """End where every endpoint asks for more patience than there is, or all are down."""
@@ -419,13 +413,13 @@ class EndpointClient:
         self._schedule.put_back(call)
         self._dispatch()
 
-    def _give_up(self, call: PendingCall, failure: Failure, row: Failed | None) -> None:
+    def _give_up(self, call: PendingCall, failure: Failure, rows: list[Failed]) -> None:
         """Settle a call that will never be answered: its result is an error, kept as data."""
         settled = [
             _Settled(call.batch, key, failed_result(call.kind, request.id, failure), is_failed=True)
             for key, request in call.members
         ]
-        self._commit([], [row] if row else [], settled)
+        self._commit([], rows, settled)
 
     def _commit(
         self, answered: list[Answered], failed: list[Failed], settled: list[_Settled]
@@ -448,10 +442,6 @@ class EndpointClient:
             batch.done.set()
         self._waiting.clear()
         self._is_idle.set()
-
-    def _finish(self) -> None:
-        self._error = self._error or Unfinished("closed")
-        self._finished.set()
 
     def _after_commit(self, settled: list[_Settled]) -> None:
         self._num_unsettled -= len(settled)
@@ -478,12 +468,8 @@ class EndpointClient:
             batch.num_pending -= 1
             if not batch.num_pending:
                 batch.done.set()
-        self._tell(self._after_commit, settled)
+        self._loop.call_soon_threadsafe(self._after_commit, settled)
 
     def _broken(self, error: Exception) -> None:
         self._is_broken = True
-        self._tell(self._end, error)
-
-    def _tell(self, function: Any, value: Any) -> None:  # noqa: ANN401 (any callback of one value)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, value)
+        self._loop.call_soon_threadsafe(self._end, error)
