@@ -3,7 +3,7 @@
 Proofs are kept in the store, one file per endpoint, by API, address and model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,29 +78,24 @@ def refusal(
     is_begun: bool = False,
 ) -> str:
     """Return why calls would fail at an endpoint, and the remedy; empty if they would not."""
+    is_set = sampling.temperature != "unset"
     for endpoint in service.endpoints:
         missing, never = lacks(root, model, endpoint), DIALECTS[endpoint.api].lacks
-        needed = ["prefill"] if is_begun else []
-        if kind == "generate":
-            needed += ["n"] if endpoint.max_n > 1 else []
-            needed += _needs(sampling, omit)
-        for name in needed:
-            if name in missing and not (name == "seed" and name in never):  # then it is not sent
+        needed = {
+            "prefill": is_begun,
+            "n": endpoint.max_n > 1,
+            "temperature": sampling.temperature not in ("unset", 1.0) and "temperature" not in omit,
+            "top_p": is_set and sampling.top_p != 1.0 and "top_p" not in omit,
+            "seed": is_set and "seed" not in (*omit, *never),  # else it is not sent
+            LOG_PROBABILITIES: sampling.log_probability and "logprobs" not in omit,
+            "schema": sampling.json_schema is not None and "response_format" not in omit,
+        }
+        for name, is_needed in needed.items():
+            if is_needed and name in missing and (kind == "generate" or name == "prefill"):
                 setting, remedy = REMEDIES[name]
                 lack = f"{name}, which {endpoint.address} does not have ({missing[name]})"
                 return f"{setting} needs {lack}; {remedy}"
     return ""
-
-
-def _needs(sampling: Sampling, omit: Sequence[str]) -> Iterator[str]:
-    sent = {"temperature": sampling.temperature != 1.0, "top_p": sampling.top_p != 1.0}
-    if sampling.temperature != "unset":
-        yield from (name for name, is_sent in (sent | {"seed": True}).items()
-                    if is_sent and name not in omit)  # fmt: skip
-    if sampling.log_probability and "logprobs" not in omit:
-        yield LOG_PROBABILITIES
-    if sampling.json_schema is not None and "response_format" not in omit:
-        yield "schema"
 
 
 def _read(path: Path) -> dict[str, Proof]:

@@ -85,7 +85,16 @@ class Prober:
         call = ApiCall(kind, asked, sampling, self.state.model, num, self.tokens_field, shared)
         body = dialect.body(call, self.config.extra, (*self.config.omit, *self.refused))
         self.num_sent += 1
-        got = asyncio.run(self._send(body))
+        patience_s = min(ANSWER_S, self.state.config.timeout_s)
+
+        async def send() -> HttpReply | Failure:
+            async with Transport([self.state]) as transport:
+                return await asyncio.wait_for(transport.post(self.state, body), patience_s)
+
+        try:
+            got = asyncio.run(send())
+        except TimeoutError:
+            got = Failure("lost", f"no reply within {patience_s:g} s")
         if isinstance(got, Failure):
             raise Refused(got)
         try:
@@ -118,14 +127,6 @@ class Prober:
             return "max_tokens"
         named = (n for n in FIELDS if n in message or spelled.get(n, n).lower() in message)
         return next((name for name in named if name not in self.refused), None)
-
-    async def _send(self, body: bytes) -> HttpReply | Failure:
-        patience_s = min(ANSWER_S, self.state.config.timeout_s)
-        try:
-            async with Transport([self.state]) as transport:
-                return await asyncio.wait_for(transport.post(self.state, body), patience_s)
-        except TimeoutError:
-            return Failure("lost", f"no reply within {patience_s:g} s")
 
     @property
     def cost(self) -> str:
