@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
@@ -209,18 +208,17 @@ def page_in(raw: bytes) -> str | None:
     return f"{what} in place of a reply: {' '.join(text.split()):.{SHOWN_CHARS}}"
 
 
-LIMITS = {"requests": "requests", "tokens": "tokens", "input-tokens": "prompt tokens",
-          "output-tokens": "response tokens"}  # fmt: skip
-"""Limits by their names in headers."""
-FORMS = ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
-_REMAINING = tuple(
-    form.format(what="remaining", name=name) for form in FORMS for name in ("requests", "tokens")
-)
-
-
-def states_limits(headers: Mapping[str, str]) -> bool:
-    """Return whether a reply's headers state what is left of limits."""
-    return any(name in headers for name in _REMAINING)
+_HEADERS = [
+    (shown, [form.format(what=what, name=name) for what in ("limit", "remaining", "reset")])
+    for form in ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
+    for name, shown in [
+        ("requests", "requests"),
+        ("tokens", "tokens"),
+        ("input-tokens", "prompt tokens"),
+        ("output-tokens", "response tokens"),
+    ]
+]
+"""Each limit, and the headers that state it."""
 
 
 def remaining(
@@ -228,11 +226,10 @@ def remaining(
 ) -> dict[str, tuple[float, float, float]]:
     """Return (limit, remaining, seconds to reset) of each limit that is stated."""
     found = {}
-    for form, (name, shown) in product(FORMS, LIMITS.items()):
-        limit, left, reset = (
-            headers.get(form.format(what=what, name=name), "")
-            for what in ("limit", "remaining", "reset")
-        )
+    for shown, names in _HEADERS:
+        if names[1] not in headers:
+            continue
+        limit, left, reset = (headers.get(name, "") for name in names)
         reset_s = _duration(reset)
         if reset_s is None:
             reset_s = _seconds_to(reset, now or datetime.now(UTC))
