@@ -63,19 +63,14 @@ class BatchApi:
     cancels = "/cancel"
     after = "after"
     """Parameter of a list that names the last batch of the page before."""
-    call_prefix = "/v1"
 
     def __init__(self, state: EndpointState) -> None:
-        self.endpoint, self.model, self.path = state.config, state.model, state.dialect.path
-        self.http = BatchHttp(state)
+        self.endpoint, self.model, self.http = state.config, state.model, BatchHttp(state)
+        self.call = f"/v1{state.dialect.path}"
+        """Address of each request, as the batch names it."""
 
     def _at(self, path: str, query: str = "") -> str:
         return f"{self.endpoint.url}{self.prefix}{path}" + (f"?{query}" if query else "")
-
-    @property
-    def call(self) -> str:
-        """Address of each request, as the batch names it."""
-        return self.call_prefix + self.path
 
     def line(self, key: str, body: Json) -> Json:
         """Return a line of a batch file."""
@@ -174,14 +169,13 @@ def errors_of(job: Json) -> str:
     errors: Any = job.get("errors") or job.get("error") or "no reason stated"
     if isinstance(errors, Mapping):
         errors = errors.get("data") or errors
-    some = errors if isinstance(errors, list) else [errors]
     said = [
-        f"{each.get('code') or ''} {each.get('message') or ''}".strip()
+        f"{each.get('code') or ''} {each.get('message') or ''}"
         if isinstance(each, Mapping)
-        else str(each)
-        for each in some[:3]
+        else each
+        for each in (errors[:3] if isinstance(errors, list) else [errors])
     ]
-    return "; ".join(said)
+    return "; ".join(str(each).strip() for each in said)
 
 
 class AzureFiles(BatchApi):
@@ -189,11 +183,10 @@ class AzureFiles(BatchApi):
 
     most_requests = 100_000
     prefix = "/openai"
-    call_prefix = ""
 
     def __init__(self, state: EndpointState) -> None:
         super().__init__(state)
-        self.path = "/chat/completions"  # the deployment is the model of each body
+        self.call = "/chat/completions"  # the deployment is the model of each body
 
     def line(self, key: str, body: Json) -> Json:
         """Return a line whose body names the deployment."""
@@ -342,14 +335,15 @@ class AnthropicBatches(BatchApi):
         key, result = row.get("custom_id"), row.get("result")
         if not isinstance(key, str) or not isinstance(result, Mapping):
             return None
-        if result.get("type") == "succeeded":
+        kind = result.get("type")
+        if kind == "succeeded":
             return Result(key, 200, to_json(result.get("message")))
-        if result.get("type") == "errored":
-            error = result.get("error")
-            inner = error.get("error", error) if isinstance(error, Mapping) else {}
-            kind = str(inner.get("type", "")) if isinstance(inner, Mapping) else ""
-            return Result(key, 400 if "invalid" in kind else 500, to_json({"error": inner}))
-        return Result(key, 0, to_json({"error": result.get("type")}))
+        if kind != "errored":
+            return Result(key, 0, to_json({"error": kind}))
+        error = result.get("error")
+        inner = error.get("error", error) if isinstance(error, Mapping) else {}
+        is_invalid = isinstance(inner, Mapping) and "invalid" in str(inner.get("type", ""))
+        return Result(key, 400 if is_invalid else 500, to_json({"error": inner}))
 
 
 class GeminiBatches(BatchApi):
