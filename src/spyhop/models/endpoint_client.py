@@ -23,7 +23,6 @@ from spyhop.models.replicas import Replicas
 from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
 from spyhop.models.schedule import (
     Admission,
-    Decision,
     PendingBatch,
     PendingCall,
     Rejected,
@@ -375,26 +374,28 @@ class EndpointClient:
         advice = self.counts.last_failure = endpoint.advice(failure)
         key, _ = call.members[0]
         rows = [Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)]
+        remedy: Remedy = "next"
+        ending: Exception | None = None
         if self.on_text and "stream" in failure.line:  # refused; the reply may still come whole
             self.on_text = None
-            decision, ending = Decision("next"), None
         else:
-            is_large = not endpoint.fits(reservation.estimate)
-            decision = self._policy.decide(call, failure, is_large=is_large)
-            ending = self._policy.stop(failure, advice, now - self._answered_at)
-        if decision.action == "give_up":
+            remedy, ending = self._policy.judge(
+                call, failure, advice, now - self._answered_at,
+                is_large=not endpoint.fits(reservation.estimate),
+            )  # fmt: skip
+        if remedy == "give_up":
             self._give_up(call, failure, rows)
-        elif decision.action == "leave":
+        elif remedy == "leave":
             left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
             self._commit([], rows, left)
         else:
             self._commit([], rows, [])
-        if decision.action == "next":
-            self._schedule.put_back(call)
-        elif decision.action == "last":
-            self._schedule.add([call])
-        elif decision.action == "retry":
-            self._loop.call_later(decision.delay_s, self._again, call)
+            if remedy == "next":
+                self._schedule.put_back(call)
+            elif remedy == "last":
+                self._schedule.add([call])
+            elif isinstance(remedy, float):
+                self._loop.call_later(remedy, self._again, call)
         self._end(ending)
 
     def _judge_pause(self) -> None:

@@ -265,17 +265,14 @@ def _too_large(estimate: TokenEstimate, endpoints: Endpoints) -> str:
     )
 
 
-class Decision(NamedTuple):
-    """What to do with a failed call.
+Remedy = float | Literal["next", "last", "give_up", "leave", "none"]
+"""What to do with a failed call:
 
-    * `retry`: send it again after `delay_s`
-    * `next`, `last`: put it back into the queue, first or behind all others
-    * `give_up`: it fails permanently; `leave`: the next run asks it again
-    * `none`: the run ends
-    """
-
-    action: Literal["retry", "next", "last", "give_up", "leave", "none"]
-    delay_s: float = 0.0
+* seconds to wait before it is sent again
+* `next`, `last`: put it back into the queue, first or behind all others
+* `give_up`: it fails permanently; `leave`: the next run asks it again
+* `none`: the run ends
+"""
 
 
 @dataclass(slots=True)
@@ -300,51 +297,48 @@ class RetryPolicy:
         self.is_proven = True
         self.num_fatal = self.num_pages = 0
 
-    def decide(self, call: PendingCall, failure: Failure, *, is_large: bool) -> Decision:
-        """Count a failure of a call and return what to do with the call."""
-        if failure.kind in ("rejected", "refused"):
-            return Decision("give_up")
+    def judge(
+        self, call: PendingCall, failure: Failure, advice: str, silent_s: float, *, is_large: bool
+    ) -> tuple[Remedy, Exception | None]:
+        """Count a failure; return what to do with its call, and the error if the run should end."""
+        if failure.status == NO_CREDIT:
+            return "none", Unfinished(f"{advice}; add credit and run again to resume")
         if failure.kind == "fatal":
-            return Decision("give_up" if self._concerns_one(failure) else "none")
-        if (failure.retry_after_s or 0.0) > self.patience_s:
-            return Decision("leave")
+            if not self.is_proven or failure.status == 401:  # it concerns all requests
+                return "none", ModelError(advice)
+            self.num_fatal += 1
+            text = f"{advice} ({self.num_fatal} in a row); run again to resume"
+            return "give_up", Unfinished(text) if self.num_fatal >= HOPELESS_FATAL else None
+        ending = self.stop_silent(silent_s, advice)
+        if failure.kind == "page":
+            self.num_pages += 1
+            if self.num_pages >= (HOPELESS_PAGES_PROVEN if self.is_proven else HOPELESS_PAGES):
+                ending = Unfinished(f"{advice} ({self.num_pages} times); run again to resume")
+        self.num_rejected += failure.kind == "rejected"
+        if self.num_rejected >= HOPELESS_REJECTIONS and not self.is_proven:
+            ending = ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
+        return self._remedy(call, failure, is_large=is_large), ending
+
+    def _remedy(self, call: PendingCall, failure: Failure, *, is_large: bool) -> Remedy:
+        wait_s = failure.retry_after_s or 0.0
+        if failure.kind in ("rejected", "refused"):
+            return "give_up"
+        if wait_s > self.patience_s:
+            return "leave"
         if failure.kind == "throttled":
             # a provider answers 429 to a prompt larger than its limit, too, and each attempt at one
             # waits until the whole limit is free
             call.num_throttled += 1
-            patient = 0 if is_large else PATIENT_THROTTLES
-            if call.num_throttled <= patient:
-                return Decision("retry", _delay_s(call.num_throttled, failure))
-            is_hopeful = call.num_throttled <= self.max_attempts * max(1, patient)
-            return Decision("last" if is_hopeful else "leave")
-        call.num_failures += 1
-        if call.num_failures < self.max_attempts:
-            return Decision("retry", _delay_s(call.num_failures, failure))
-        return Decision("give_up" if failure.kind == "malformed" else "leave")
-
-    def _concerns_one(self, failure: Failure) -> bool:
-        """Whether a status about the key or the address may concern one request alone."""
-        return self.is_proven and failure.status not in (401, NO_CREDIT)
-
-    def stop(self, failure: Failure, advice: str, silent_s: float) -> Exception | None:
-        """Return the error that ends the run after a failure, if it should end."""
-        if failure.status == NO_CREDIT:
-            return Unfinished(f"{advice}; add credit and run again to resume")
-        if failure.kind == "fatal":
-            if not self._concerns_one(failure):
-                return ModelError(advice)
-            self.num_fatal += 1
-            if self.num_fatal >= HOPELESS_FATAL:
-                return Unfinished(f"{advice} ({self.num_fatal} in a row); run again to resume")
-            return None
-        if failure.kind == "page":
-            self.num_pages += 1
-            if self.num_pages >= (HOPELESS_PAGES_PROVEN if self.is_proven else HOPELESS_PAGES):
-                return Unfinished(f"{advice} ({self.num_pages} times); run again to resume")
-        self.num_rejected += failure.kind == "rejected"
-        if self.num_rejected >= HOPELESS_REJECTIONS and not self.is_proven:
-            return ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
-        return self.stop_silent(silent_s, advice)
+            num, patient = call.num_throttled, 0 if is_large else PATIENT_THROTTLES
+            if num > patient:
+                return "last" if num <= self.max_attempts * max(1, patient) else "leave"
+        else:
+            call.num_failures += 1
+            num = call.num_failures
+            if num >= self.max_attempts:
+                return "give_up" if failure.kind == "malformed" else "leave"
+        delay_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (num - 1)) * random.uniform(0.5, 1.5)
+        return max(delay_s, wait_s)
 
     def stop_silent(
         self, silent_s: float, cause: str, what: str = "no reply for"
@@ -368,9 +362,3 @@ class RetryPolicy:
             f'finish_reasons = {{ "{reason}" = "whole" }} (or "cut") and run again: '
             "the replies are kept"
         )
-
-
-def _delay_s(num_failures: int, failure: Failure) -> float:
-    """Return the wait before a call is sent again: what its endpoint asks for, or longer."""
-    delay_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (num_failures - 1)) * random.uniform(0.5, 1.5)
-    return max(delay_s, failure.retry_after_s or 0.0)
