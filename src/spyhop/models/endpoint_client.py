@@ -26,6 +26,7 @@ from spyhop.models.schedule import (
     PendingBatch,
     PendingCall,
     Rejected,
+    Remedy,
     ReplyCounts,
     RetryPolicy,
     Schedule,
@@ -48,6 +49,7 @@ PAUSED_S = 3.0
 """A longer time between two beats means that the process was stopped, and its clock went on."""
 HEADROOM = 1.25
 """What the journal is told may be in flight, as a multiple of what is."""
+_AT_ONCE: tuple[Remedy, Exception | None] = (0.0, None)
 
 
 class _Settled(NamedTuple):
@@ -374,8 +376,7 @@ class EndpointClient:
         advice = self.counts.last_failure = endpoint.advice(failure)
         key, _ = call.members[0]
         rows = [Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)]
-        remedy: Remedy = "next"
-        ending: Exception | None = None
+        remedy, ending = _AT_ONCE
         if self.on_text and "stream" in failure.line:  # refused; the reply may still come whole
             self.on_text = None
         else:
@@ -390,9 +391,7 @@ class EndpointClient:
             self._commit([], rows, left)
         else:
             self._commit([], rows, [])
-            if remedy == "next":
-                self._schedule.put_back(call)
-            elif remedy == "last":
+            if remedy == "last":
                 self._schedule.add([call])
             elif isinstance(remedy, float):
                 self._loop.call_later(remedy, self._again, call)

@@ -265,14 +265,9 @@ def _too_large(estimate: TokenEstimate, endpoints: Endpoints) -> str:
     )
 
 
-Remedy = float | Literal["next", "last", "give_up", "leave", "none"]
-"""What to do with a failed call:
-
-* seconds to wait before it is sent again
-* `next`, `last`: put it back into the queue, first or behind all others
-* `give_up`: it fails permanently; `leave`: the next run asks it again
-* `none`: the run ends
-"""
+Remedy = float | Literal["last", "give_up", "leave", "none"]
+"""What to do with a failed call: send it again after seconds or behind all others (`last`); let it
+fail permanently (`give_up`); leave it for the next run; `none`: this run ends."""
 
 
 @dataclass(slots=True)
