@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 from spyhop import __version__
 from spyhop.lazy import missing
 from spyhop.models.calls import Request
-from spyhop.models.capabilities import save
+from spyhop.models.capabilities import Finding, Prober, Refused, prove, save
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Finding, Prober, Refused, prove
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.render import FORMATS, TemplateFormat
@@ -115,7 +114,7 @@ def _endpoint(
     yield (reached := CapabilityCheck("connection", *_connection(state)))
     if not (key.ok and reached.ok):
         return
-    prober = Prober(config, state, endpoint.tokens_field)
+    prober = Prober(state, config.extra, config.omit, endpoint.tokens_field)
     is_plain = state.dialect.takes == "plain prompts"
     prompt = {"text": "Say"} if is_plain else {"messages": prompt_turns("Say yes.")}
     try:
@@ -143,8 +142,7 @@ def _endpoint(
         return
     found: dict[str, Finding] = {}
     if not is_quick:
-        text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
-        yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
+        yield CapabilityCheck("proofs", True, f"{prober.most} (--quick sends none)")
     for name, finding in prove(prober, answer, is_quick=is_quick):
         found[name] = finding
         yield CapabilityCheck(name, True, finding.text, finding.has)
