@@ -9,8 +9,10 @@ import asyncio
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
@@ -125,14 +127,11 @@ class EndpointClient:
 
     def shares(self) -> list[str]:
         """Return how much of each limit is in use, and of the places in flight."""
-        now, notes = self._loop.time(), []
-        for name in sorted({name for endpoint in self.endpoints for name in endpoint.limiters}):
-            parts = [
-                endpoint.limiters[name].share(now)
-                for endpoint in self.endpoints
-                if name in endpoint.limiters
-            ]
-            notes.append(f"{name} {sum(parts) / len(parts):.0%}")
+        shares = defaultdict[str, list[float]](list)
+        for endpoint in self.endpoints:
+            for name, limiter in endpoint.limiters.items():
+                shares[name].append(limiter.share(self._loop.time()))
+        notes = [f"{name} {fmean(parts):.0%}" for name, parts in sorted(shares.items())]
         allowed = sum(int(endpoint.concurrency.allowed) for endpoint in self.endpoints)
         notes.append(f"{self._schedule.num_in_flight} of {allowed} in flight")
         return [*notes, str(self._replicas)] if self._replicas else notes

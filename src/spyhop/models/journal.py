@@ -16,8 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import quote
+from typing import Generic, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -27,7 +26,7 @@ from spyhop.store.inventory import JOURNAL
 from spyhop.store.verify import file_digest
 
 CHUNK = 500
-"""Keys of one SELECT, rows of one INSERT."""
+"""Rows of one INSERT."""
 DIGEST = ".digest"
 """Ending of the file with a closed journal's digest."""
 LAYOUT = 3
@@ -47,6 +46,7 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, endpoint TEXT, job TEXT, at REAL);
 """
+_AMONG = "WHERE key IN (SELECT value FROM json_each(?))"
 
 
 class Answered(NamedTuple):
@@ -157,19 +157,17 @@ class Journal:
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
+        query, asked = f"SELECT key, reply FROM replies {_AMONG}", (json.dumps(keys),)
         try:
-            query = "SELECT key, reply FROM replies"
-            found = [dict(self._select(query, keys, db)) for db in (*self._also, self._db)]
+            return dict(row for db in (*self._also, self._db) for row in db.execute(query, asked))
         except sqlite3.DatabaseError as error:
             raise _damaged(self.path, str(error)) from None
-        return {key: reply for each in found for key, reply in each.items()}
 
     def read_also(self, root: Path) -> None:
         """Read the journal of the same model in another store, too; nobody writes to it now."""
         path = root / JOURNAL / self.path.name
         if path.exists():
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._also.append(sqlite3.connect(uri, uri=True))
+            self._also.append(_reader(path, "mode=ro&immutable=1"))
 
     def first_read(self, keys: Sequence[str], table: str = "read") -> set[str]:
         """Return those of the keys that this object is asked for the first time.
@@ -178,18 +176,11 @@ class Journal:
         """
         create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY) WITHOUT ROWID"
         self._db.execute(create)
-        query = f"SELECT key FROM temp.{table}"
-        new = set(keys).difference(k for (k,) in self._select(query, keys, self._db))
+        known = self._db.execute(f"SELECT key FROM temp.{table} {_AMONG}", (json.dumps(keys),))
+        new = set(keys).difference(key for (key,) in known)
         self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
         self._db.commit()
         return new
-
-    def _select(self, query: str, keys: Sequence[str], db: sqlite3.Connection) -> Iterator[Any]:
-        """Yield the rows of some keys."""
-        for place in range(0, len(keys), CHUNK):
-            some = keys[place : place + CHUNK]
-            marks = ",".join("?" * len(some))
-            yield from db.execute(f"{query} WHERE key IN ({marks})", some)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -294,14 +285,12 @@ def history(
     path = root / JOURNAL / f"{identity}.sqlite"
     if not path.exists():
         return None, []
-    mode = "mode=ro" if _log(path).exists() else "immutable=1"
-    found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+    by_key = "SELECT replies.* FROM json_each(?) JOIN replies ON value = replies.key ORDER BY id"
     by_text = "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
     by_call = "SELECT * FROM failures WHERE key = ? ORDER BY at"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
-            for key in keys:
-                found = found or db.execute(by_key, (key,)).fetchone()
+        with closing(_reader(path, "mode=ro" if _log(path).exists() else "immutable=1")) as db:
+            found = db.execute(by_key, (json.dumps(keys),)).fetchone()
             if found is None and text:
                 found = db.execute(by_text, (text, text)).fetchone()
             key = found[0] if found else next(iter(keys), "")
@@ -313,12 +302,15 @@ def history(
 
 def left_state(root: Path, identity: str) -> State:
     """Return what the last owner of a model's journal left, without owning or creating it."""
-    path = root / JOURNAL / f"{identity}.sqlite"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+        with closing(_reader(root / JOURNAL / f"{identity}.sqlite", "mode=ro")) as db:
             return _state(db)
     except sqlite3.DatabaseError:  # there is none yet; a damaged one is reported when it is used
         return State()
+
+
+def _reader(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
 
 
 def _state(db: sqlite3.Connection) -> State:

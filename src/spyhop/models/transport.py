@@ -148,10 +148,8 @@ class Transport:
     ) -> HttpReply | Failure:
         """Return the reply, or the failure of the request.
 
-        Where the reply is a stream, `on_text` receives the text so far; False ends the reply.
-
-        A cancelled request raises `CancelledError`, whose first argument then says whether the
-        request was written in full.
+        Where the reply is a stream, `on_text` receives the text so far; False ends the reply. The
+        `CancelledError` of a cancelled request has as argument whether it was written in full.
         """
         body = _Body(data)
         try:
@@ -239,7 +237,7 @@ class BatchCallError(ModelError):
 
 
 class BatchHttp(Transport):
-    """Calls to the batch API of one endpoint. Errors never contain keys."""
+    """Calls to the batch API of one endpoint, each of which may raise `BatchCallError`."""
 
     def __init__(self, endpoint: EndpointState) -> None:
         super().__init__([endpoint])
@@ -253,34 +251,22 @@ class BatchHttp(Transport):
         return self
 
     async def json(self, method: str, url: str, **how: Any) -> Json:  # noqa: ANN401
-        """Return the object that a call answers.
-
-        Raises:
-            BatchCallError: If it fails, or answers something else.
-        """
+        """Return the object that a call answers."""
         found, _ = await self.call(method, url, **how)
         if not isinstance(found, dict):
             raise self.error(url, Failure("malformed", "a reply that is no JSON object"))
         return found
 
     async def rows(self, url: str) -> tuple[list[Json], Json]:
-        """Return the objects of one page of a list, and the page.
-
-        Raises:
-            BatchCallError: If it is no list: what it lacks must not count as absent.
-        """
+        """Return the objects of one page of a list, and the page."""
         page, _ = await self.call("GET", url)
         found = page.get("data") if isinstance(page, dict) else page
-        if not isinstance(found, list):
+        if not isinstance(found, list):  # what it lacks must not count as absent
             raise self.error(url, Failure("malformed", "a reply that is no list"))
         return found, page if isinstance(page, dict) else {}
 
     async def lines(self, url: str) -> AsyncIterator[bytes]:
-        """Yield the lines of a file.
-
-        Raises:
-            BatchCallError: If it cannot be read to its end.
-        """
+        """Yield the lines of a file, to its end."""
         try:
             async with self._session.get(url, headers=self._headers, proxy=self._proxy) as reply:
                 if reply.status != 200:
@@ -297,11 +283,7 @@ class BatchHttp(Transport):
         headers: Mapping[str, str] | None = None,
         **how: Any,  # noqa: ANN401
     ) -> tuple[Any, Mapping[str, str]]:
-        """Return the JSON that a call answers, an empty object where it answers none; its headers.
-
-        Raises:
-            BatchCallError: If it fails.
-        """
+        """Return the JSON that a call answers, an empty object without any, and its headers."""
         sent = {**self._headers, **(headers or {})}
         if isinstance(how.get("data"), aiohttp.FormData):
             del sent["Content-Type"]
