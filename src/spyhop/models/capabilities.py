@@ -152,14 +152,6 @@ class Finding(NamedTuple):
     text: str
 
 
-class Refused(Exception):
-    """A request without a reply."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(f"refused ({failure.message or failure.kind:.120})")
-        self.failure = failure
-
-
 @dataclass(slots=True)
 class Prober:
     """Sends single requests to one endpoint, outside of any run, and sums up what they cost."""
@@ -181,7 +173,7 @@ class Prober:
         """Return the replies to a request for `num` samples.
 
         Raises:
-            Refused: If there are none.
+            Unreadable: If there are none.
         """
         dialect = self.state.dialect
         kind: Kind = "classify" if dialect.takes == "texts to label" else "generate"
@@ -199,11 +191,8 @@ class Prober:
         except TimeoutError:
             got = Failure("lost", f"no reply within {patience_s:g} s")
         if isinstance(got, Failure):
-            raise Refused(got)
-        try:
-            choices, usage = parse(got.raw, num, 0, dialect.read)
-        except Unreadable as error:
-            raise Refused(error.failure) from None
+            raise Unreadable(got)
+        choices, usage = parse(got.raw, num, 0, dialect.read)
         self.headers = got.headers
         self.used.append(usage)
         parts = share(usage, len(choices))
@@ -214,7 +203,7 @@ class Prober:
         while True:
             try:
                 return self.ask(asked, FIRST)[0]
-            except Refused as error:
+            except Unreadable as error:
                 name = self._named(error.failure)
                 if name is None:
                     raise
@@ -264,9 +253,9 @@ def prove(prober: Prober, answer: Reply, *, is_quick: bool) -> Iterator[tuple[st
         elif probe and not is_quick:
             try:
                 yield name, probe(prober)
-            except Refused as error:
-                is_refused = error.failure.kind == "rejected"
-                yield name, Finding(False if is_refused else None, str(error))
+            except Unreadable as error:
+                text = f"refused ({error.failure.message or error.failure.kind:.120})"
+                yield name, Finding(False if error.failure.kind == "rejected" else None, text)
 
 
 def _ask(

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from spyhop import __version__
 from spyhop.lazy import missing
 from spyhop.models.calls import Request
-from spyhop.models.capabilities import Finding, Prober, Refused, prove, save
+from spyhop.models.capabilities import Finding, Prober, prove, save
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
+from spyhop.models.replies import Unreadable
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.render import FORMATS, TemplateFormat
@@ -119,7 +120,7 @@ def _endpoint(
     prompt = {"text": "Say"} if is_plain else {"messages": prompt_turns("Say yes.")}
     try:
         answer = prober.first(Request(id="doctor", **prompt))
-    except Refused as error:
+    except Unreadable as error:
         failure, is_passing = error.failure, error.failure.kind in ("throttled", "overloaded")
         text = state.advice(failure).removeprefix(f"{endpoint.url}: ") or failure.kind
         text = f"{text}; try again in a minute" if is_passing else text

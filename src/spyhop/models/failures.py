@@ -116,8 +116,15 @@ def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datet
     except ValueError:
         stated = StatedError(0, "", raw[:MESSAGE_CHARS].decode(errors="replace"))
     said = f"{status} {stated.message}".strip()
-    wait_s = _retry_after(headers, now)
-    wait_s = stated.wait_s if wait_s is None else wait_s
+    wait_s = stated.wait_s
+    for name, scale in (("retry-after", 1.0), ("retry-after-ms", 0.001)):  # the last one wins
+        value = headers.get(name, "").strip()
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_to(value, now)
+        if math.isfinite(seconds):
+            wait_s = max(0.0, seconds)
     resets = [reset_s for _, left, reset_s in remaining(headers, now).values() if left <= 0]
     reset_s = min(max(resets), LONGEST_RESET_S) if resets and wait_s is None else wait_s
     return failure_of(status, stated._replace(message=said), wait_s, reset_s)
@@ -254,18 +261,6 @@ def _status(error: Mapping[str, Any]) -> int:
 def _words(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text[:MESSAGE_CHARS]
-
-
-def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            seconds = _seconds_to(value, now)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
 
 
 def _seconds_to(date: str, now: datetime) -> float:

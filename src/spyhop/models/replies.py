@@ -49,7 +49,7 @@ _FIRST_SIGNS = ("<", "[THINK", "[/THINK", "\u25c1")
 
 
 class Unreadable(ValueError):
-    """A reply of status 200 without a response; it may be billed unless a failure says not."""
+    """A reply without a response; one of status 200 may be billed unless a failure says not."""
 
     def __init__(self, failure: Failure | FailureKind, message: str = "") -> None:
         if not isinstance(failure, Failure):
