@@ -215,16 +215,14 @@ class BatchClient:
                 texts = [*(turn.content for turn in request.messages), request.text]
                 prompt = self._guess.of(measure([*texts, request.continuation]))
                 price = config.most_usd(prompt, written)
-                size, tokens, usd = size + len(line), tokens + prompt, usd + price
-                is_full = len(some) >= MARGIN * api.most_requests
                 if (
-                    is_full
-                    or size > MARGIN * api.most_bytes
-                    or usd > money
-                    or (tokens > room and (some or self._open))
+                    len(some) >= MARGIN * api.most_requests
+                    or size + len(line) > MARGIN * api.most_bytes
+                    or usd + price > money
+                    or (tokens + prompt > room and (some or self._open))
                 ):
-                    tokens, usd = tokens - prompt, usd - price
                     break
+                size, tokens, usd = size + len(line), tokens + prompt, usd + price
                 stream.write(line)
                 some.append((key, request))
         if not some and usd + price > money and not self._open:
