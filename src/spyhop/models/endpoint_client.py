@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -85,7 +86,6 @@ class EndpointClient:
         self.state = self.last.taken_over()
         self._schedule = Schedule(self.endpoints, service.budget_usd, self.state)
         self._journal = journal.beside()
-        self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
         self._timer: tuple[float, asyncio.Handle] | None = None
         self._tasks: dict[asyncio.Task[None], tuple[float, EndpointState]] = {}
         """Requests in flight, when they are given up, and where they were sent."""
@@ -102,6 +102,10 @@ class EndpointClient:
         )
         self._answered_at = 0.0
         self._loop = new_event_loop()
+        soon = self._loop.call_soon_threadsafe
+        self._commits = Commits[_Settled](
+            journal, self.state, partial(soon, self._committed), partial(soon, self._broken)
+        )
         self._is_up, self._is_idle = threading.Event(), threading.Event()
         serving = self._loop.run_until_complete
         self._thread = threading.Thread(
@@ -269,8 +273,7 @@ class EndpointClient:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
-            self._is_broken = True
-            self._end(error)
+            self._broken(error)
 
     def _wake_at(self, when: float) -> None:
         if when == math.inf:
@@ -442,33 +445,26 @@ class EndpointClient:
         self._waiting.clear()
         self._is_idle.set()
 
-    def _after_commit(self, settled: list[_Settled]) -> None:
+    def _committed(self, settled: list[_Settled]) -> None:
         self._num_unsettled -= len(settled)
-        for each in settled:
-            if each.received is not None:
-                each.received.endpoint.concurrency.num_uncommitted -= 1
-                self._schedule.release(each.received.reservation)
+        for batch, key, result, left, is_failed, received in settled:
+            if result is None:
+                batch.left[left] += 1
+                batch.cause = self.counts.last_failure
+            else:
+                batch.results[key] = result
+                if is_failed:
+                    batch.failed.add(key)
+            batch.num_pending -= 1
+            if not batch.num_pending:
+                batch.done.set()
+            if received is not None:
+                received.endpoint.concurrency.num_uncommitted -= 1
+                self._schedule.release(received.reservation)
         self._waiting = [batch for batch in self._waiting if not batch.done.is_set()]
         self._dispatch()
         self._check_idle()
 
-    # ------------------------------------------------------------ in the thread of the journal
-
-    def _committed(self, settled: list[_Settled]) -> None:
-        for each in settled:
-            batch = each.batch
-            if each.result is None:
-                batch.left[each.left] += 1
-                batch.cause = self.counts.last_failure
-            else:
-                batch.results[each.key] = each.result
-                if each.is_failed:
-                    batch.failed.add(each.key)
-            batch.num_pending -= 1
-            if not batch.num_pending:
-                batch.done.set()
-        self._loop.call_soon_threadsafe(self._after_commit, settled)
-
-    def _broken(self, error: Exception) -> None:
+    def _broken(self, error: BaseException) -> None:
         self._is_broken = True
-        self._loop.call_soon_threadsafe(self._end, error)
+        self._end(error)
