@@ -254,13 +254,10 @@ def grouped(
 
 
 def _too_large(estimate: TokenEstimate, endpoints: Endpoints) -> str:
-    limits = [
-        f"{name} {each.limit}/min"
-        for endpoint in endpoints
-        for name, each in endpoint.limiters.items()
-    ]
+    limiters = [pair for endpoint in endpoints for pair in endpoint.limiters.items()]
+    limits = ", ".join(f"{name} {each.limit}/min" for name, each in limiters)
     return (
-        f"too large for every endpoint's limits ({', '.join(limits)}): at least "
+        f"too large for every endpoint's limits ({limits}): at least "
         f"{estimate.prompt_tokens} prompt and {estimate.response_tokens} response tokens"
     )
 

@@ -172,13 +172,9 @@ class Endpoint(_Settings):
     @property
     def limits(self) -> dict[str, int]:
         """Declared limits per minute, by name."""
-        stated = {
-            "requests": self.requests_per_min,
-            "tokens": self.tokens_per_min,
-            "prompt tokens": self.prompt_tokens_per_min,
-            "response tokens": self.response_tokens_per_min,
-        }
-        return {name: limit for name, limit in stated.items() if limit}
+        names = ("requests", "tokens", "prompt tokens", "response tokens")
+        fields = {name: f"{name.replace(' ', '_')}_per_min" for name in names}
+        return {n: limit for n, field in fields.items() if (limit := getattr(self, field))}
 
     def loads_min(self, calls: Calls) -> dict[str, float]:
         """Return the minutes that the calls take under each declared limit."""
