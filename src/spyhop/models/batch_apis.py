@@ -434,10 +434,12 @@ def batch_api(state: EndpointState) -> BatchApi:
     endpoint, host = state.config, urlsplit(state.config.url).hostname or ""
     if endpoint.batch_folder:
         return FolderBatches(state)
-    by_api = {"anthropic": AnthropicBatches, "gemini": GeminiBatches, "azure": AzureFiles}
+    by_api: dict[str, type[BatchApi]] = {
+        "anthropic": AnthropicBatches, "gemini": GeminiBatches, "azure": AzureFiles,
+    }  # fmt: skip
     by_host = {"mistral": MistralFiles, "together": TogetherFiles}
-    kinds: list[type[BatchApi]] = [kind for name, kind in by_host.items() if name in host]
-    return by_api.get(endpoint.api, [*kinds, BatchApi][0])(state)
+    copies = [kind for name, kind in by_host.items() if name in host]
+    return by_api.get(endpoint.api, copies[0] if copies else BatchApi)(state)
 
 
 async def _as_array(file: Path) -> AsyncIterator[bytes]:

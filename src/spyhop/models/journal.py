@@ -385,8 +385,8 @@ class Commits(Generic[Settled]):
         self,
         journal: Journal,
         state: State,
-        on_commit: Callable[[list[Settled]], None],
-        on_error: Callable[[Exception], None],
+        on_commit: Callable[[list[Settled]], object],
+        on_error: Callable[[Exception], object],
     ) -> None:
         self._journal = journal
         self._on_commit = on_commit
