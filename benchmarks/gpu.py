@@ -142,7 +142,7 @@ def make_engine(bench: Bench, model: Any, rows: TokenRows, runtime: Runtime) -> 
     """Return the engine that training uses, in bfloat16; packing that was refused is an error."""
     student = LoadedBase(Path(), TuneConfig(epochs=1), None, ORCA, model)
     result = TrainingResult()
-    engine = Engine.of(
+    engine = Engine(
         CrossEntropy(rows), student, bench.group, runtime, result,
         precision="bfloat16", longest=int(rows.lengths.max()),
     )  # fmt: skip
@@ -222,7 +222,7 @@ def identity(bench: Bench) -> Iterator[Figures]:
     def gradient(precision: str, **changes: Any) -> torch.Tensor:  # noqa: ANN401
         model = random_model(bench, size)
         student = LoadedBase(Path(), TuneConfig(epochs=1), None, ORCA, model)
-        engine = Engine.of(
+        engine = Engine(
             CrossEntropy(rows), student, bench.group, bench.runtime(**changes), TrainingResult(),
             precision=precision, longest=int(rows.lengths.max()),  # type: ignore[arg-type]
         )  # fmt: skip

@@ -78,7 +78,7 @@ def test_the_routers_loss_is_added_with_the_models_own_coefficient():
     rows = gradients.token_rows()
     row = np.array([3])
     student: Any = gradients._Student(model)
-    engine = Engine.of(
+    engine = Engine(
         CrossEntropy(rows), student, Group(torch.device("cpu")), CPU, TrainingResult(),
         precision="float32", longest=40,
     )  # fmt: skip

@@ -224,9 +224,8 @@ def test_a_resumed_training_continues_the_same_weights_and_biases_run(
     runtime = CPU.model_copy(update={"track": ("wandb",)})
     for folder in ("one", "one", "two"):
         (tmp_path / folder).mkdir(exist_ok=True)
-        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
-        meter.open(Position())
-        meter.close()
+        device = torch.device("cpu")
+        StepMeter(tmp_path / folder, runtime, device, 5, 1.0, Position()).close()
     ids = [how["id"] for how in calls]
     assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from spyhop.lazy import torch
+from spyhop.lazy import CausalLM, torch
 from spyhop.models.folder import check_class, check_weights
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, ModelError
@@ -56,7 +56,7 @@ class Shape:
         return FLOPS_PER_PARAMETER * self.parameters + attention
 
 
-def shape_of(model: Any) -> Shape:  # noqa: ANN401 (transformers' type)
+def shape_of(model: CausalLM) -> Shape:
     """Return the shape of a loaded model. An input embedding that only looks up is not counted."""
     config = model.config.get_text_config()
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from spyhop.lazy import Tensor, dist, fsdp, torch, whole
+from spyhop.lazy import CausalLM, Tensor, dist, fsdp, torch, whole
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
 
@@ -45,7 +45,7 @@ class Group:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def whole_state(self, model: Any) -> dict[str, Any] | None:  # noqa: ANN401
+    def whole_state(self, model: CausalLM) -> dict[str, Any] | None:  # noqa: ANN401
         """Return all weights in the first process's memory; None where they are there anyway."""
         if self.size == 1:
             return None
@@ -72,7 +72,7 @@ def joined(runtime: Runtime, store: Any = None) -> Iterator[Group]:  # noqa: ANN
         dist.destroy_process_group()
 
 
-def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) -> None:  # noqa: ANN401
+def shard(causal: CausalLM, model: CausalLM, group: Group, *, is_half: bool, method: str) -> None:
     """Spread a model over the group, each decoder layer on its own.
 
     Args:

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -68,7 +68,7 @@ def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     """
     torch.set_num_threads(job.runtime.threads)
     trainer = Trainer(job, group, report)
-    with kept_memory():
+    with kept_memory(), closing(trainer.meter) if trainer.meter else nullcontext():
         trainer.run()
     save_student(job.out, trainer.student, group)
     trainer.write_metrics()
@@ -85,7 +85,7 @@ class Trainer:
         self.student = open_student(job.base, config, device, is_empty=group.rank > 0)
         flops = shape_of(self.student.causal).flops_per_token(float(job.rows.lengths.mean()))
         self.objective = job.objective(job.rows)
-        self.engine = Engine.of(
+        self.engine = Engine(
             self.objective, self.student, group, job.runtime, self.outcome,
             precision=config.precision, longest=int(job.rows.lengths.max()),
         )  # fmt: skip
@@ -95,21 +95,14 @@ class Trainer:
             job.state, self.student.model, self.optimizers, group, self.outcome.notices.append
         )
         self.position = self.checkpoints.load()
-        self.meter = StepMeter(job.state, job.runtime, group.device, len(job.steps), flops)
+        self.meter = None
+        if group.rank == 0:
+            self.meter = StepMeter(
+                job.state, job.runtime, group.device, len(job.steps), flops, self.position
+            )
 
     def run(self) -> None:
         """Go through the remaining steps."""
-        try:
-            if self.group.rank == 0:
-                self.meter.open(self.position)
-            self._run()
-        finally:
-            self.meter.close()
-        if self.job.config.held_out.keep == "best" and self.position.held_out:
-            self.checkpoints.load_best()
-        self.student.model.eval()
-
-    def _run(self) -> None:
         steps, position, config = self.job.steps, self.position, self.job.config
         snapshots: dict[int, list[str]] = {}
         for share in config.snapshots:
@@ -131,7 +124,7 @@ class Trainer:
             if position.step in evaluations:
                 self._evaluate()
             if self.group.tell(now - saved > self.job.runtime.checkpoint_s):
-                if self.group.rank == 0:
+                if self.meter:
                     self.meter.flush()
                 self.checkpoints.save(position)
                 saved = now
@@ -142,6 +135,9 @@ class Trainer:
         missed = [name for step in snapshots if step > position.step for name in snapshots[step]]
         if missed:
             self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
+        if config.held_out.keep == "best" and position.held_out:
+            self.checkpoints.load_best()
+        self.student.model.eval()
 
     def _step(self, batch: RowNumbers) -> None:
         position, config = self.position, self.job.config
@@ -166,9 +162,8 @@ class Trainer:
             position.losses.append(loss)
             for name, value in metrics.items():
                 position.metrics.setdefault(name, []).append(value)
-        if self.group.rank == 0:
-            rate = self.optimizers[0].param_groups[0]["lr"]
-            self.meter.add(position, loss, norm, rate, metrics)
+        if self.meter:
+            self.meter.add(loss, norm, self.optimizers[0].param_groups[0]["lr"], metrics)
 
     def _evaluate(self) -> None:
         position, settings = self.position, self.job.config.held_out
@@ -182,8 +177,8 @@ class Trainer:
             self.checkpoints.save_best(position.step)
         if settings.patience is not None and position.stale >= settings.patience:
             position.is_over = True
-        if self.group.rank == 0:
-            self.meter.add_held_out(position, loss, metrics)
+        if self.meter:
+            self.meter.add_held_out(loss, metrics)
 
     def _show(self) -> None:
         position = self.position

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 
 CPU_LOGITS_BYTES = 256 << 20
 GPU_LOGITS_BYTES = 512 << 20
@@ -40,12 +40,10 @@ def head_loss(
     """
     num_tokens, wide = head_VD.shape[0], softmax_dtype(dtype)
     is_cpu = hidden_ND.device.type == "cpu"
-    width = max(
-        1, (CPU_LOGITS_BYTES if is_cpu else GPU_LOGITS_BYTES) // (dtype.itemsize * num_tokens)
-    )
+    most = CPU_LOGITS_BYTES if is_cpu else GPU_LOGITS_BYTES
+    width = max(1, most // (dtype.itemsize * num_tokens))
     height = max(1, CACHE_BYTES // (wide.itemsize * num_tokens)) if is_cpu else width
-    weights = torch.ones_like(labels_N, dtype=wide)
-    weights_N = weights if weights_N is None else weights_N.to(weights.dtype)
+    weights_N = torch.ones_like(labels_N, dtype=wide) if weights_N is None else weights_N.to(wide)
     loss: Tensor = _head_loss().apply(
         hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width, height
     )
@@ -110,7 +108,7 @@ def _slope(logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, scale: float)
     return loss
 
 
-def has_plain_head(model: Any) -> bool:  # noqa: ANN401 (transformers' type)
+def has_plain_head(model: CausalLM) -> bool:
     """Return whether the logits are the output embedding of the last hidden state and nothing more.
 
     Some classes scale or cap their logits; these are trained through their whole forward pass.

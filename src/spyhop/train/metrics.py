@@ -6,12 +6,10 @@ import json
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 from spyhop.lazy import Lazy, tensorboard, torch
@@ -31,57 +29,51 @@ RECENT = 20
 """Steps that speeds are taken over."""
 
 
-@dataclass(slots=True)
 class StepMeter:
     """Writes the metrics of every step into a folder that outlives a kill.
 
-    After a resume the file continues where the checkpoint was taken.
+    After a resume the file continues where the checkpoint was taken, as do the trackers' runs.
     """
 
-    folder: Path
-    runtime: Runtime
-    device: torch.device
-    num_steps: int
-    flops_per_token: float
-    _recent: list[tuple[float, int, float]] = field(default_factory=list)
-    _stream: Any = None
-    _board: tensorboard.SummaryWriter | None = None
-    _run: Any = None
-    _flushed: float = 0.0
-
-    def open(self, position: Position) -> None:
-        """Start the logs, or continue them from a position: the same file and the same run."""
-        path = self.folder / FILE
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Runtime,
+        device: torch.device,
+        num_steps: int,
+        flops_per_token: float,
+        position: Position,
+    ) -> None:
+        self._position, self._num_steps, self._device = position, num_steps, device
+        peak = peak_flops(runtime, device)
+        self._mfu_of_rate = flops_per_token / (peak * runtime.gpus) if peak else None
+        path = folder / FILE
         path.touch()
         self._stream = path.open("r+b")
         self._stream.truncate(position.logged_bytes)
         self._stream.seek(position.logged_bytes)
+        self._flushed = 0.0
         self._recent = [(monotonic(), position.tokens, position.terms)]
-        if "tensorboard" in self.runtime.track:
-            self._board = tensorboard.SummaryWriter(self.folder / BOARD, purge_step=position.step)
-        if "wandb" in self.runtime.track:
-            run_id = self.folder / WANDB_ID
+        self._board = self._run = None
+        if "tensorboard" in runtime.track:
+            self._board = tensorboard.SummaryWriter(folder / BOARD, purge_step=position.step)
+        if "wandb" in runtime.track:
+            run_id = folder / WANDB_ID
             if not run_id.is_file():
                 run_id.write_text(uuid4().hex)
             self._run = wandb.init(
-                project="spyhop", dir=self.folder, id=run_id.read_text(), resume="allow"
+                project="spyhop", dir=folder, id=run_id.read_text(), resume="allow"
             )
 
-    def add(
-        self,
-        position: Position,
-        loss: float,
-        norm: float,
-        rate: float,
-        metrics: Mapping[str, float],
-    ) -> dict[str, float]:
-        """Write the metrics of the step that just ended, and return them."""
+    def add(self, loss: float, norm: float, rate: float, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of the step that just ended."""
+        position = self._position
         now = monotonic()
         self._recent = [*self._recent, (now, position.tokens, position.terms)][-RECENT - 1 :]
         then, tokens, terms = self._recent[0]
         seconds = max(now - then, 1e-9)
         tokens_per_s = (position.tokens - tokens) / seconds
-        left = (self.num_steps - position.step) * seconds / max(1, len(self._recent) - 1)
+        left = (self._num_steps - position.step) * seconds / max(1, len(self._recent) - 1)
         values = {
             "loss": loss,
             "gradient_norm": norm,
@@ -89,22 +81,21 @@ class StepMeter:
             "tokens": position.tokens,
             "tokens_per_s": round(tokens_per_s, 1),
             "terms_per_s": round((position.terms - terms) / seconds, 1),
-            "memory_bytes": memory_bytes(self.device),
+            "memory_bytes": memory_bytes(self._device),
             "eta_s": round(left, 1),
             **metrics,
         }
-        if peak := peak_flops(self.runtime, self.device):
-            whole = peak * self.runtime.gpus
-            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / whole, 4)
-        self._write(position, values)
-        return values
+        if self._mfu_of_rate:
+            values["mfu_frac"] = round(tokens_per_s * self._mfu_of_rate, 4)
+        self._write(values)
 
-    def add_held_out(self, position: Position, loss: float, metrics: Mapping[str, float]) -> None:
+    def add_held_out(self, loss: float, metrics: Mapping[str, float]) -> None:
         """Write a held-out loss, and the objective's further metrics."""
         found = {"loss": loss, **metrics}
-        self._write(position, {f"held_out_{name}": value for name, value in found.items()})
+        self._write({f"held_out_{name}": value for name, value in found.items()})
 
-    def _write(self, position: Position, values: dict[str, float]) -> None:
+    def _write(self, values: dict[str, float]) -> None:
+        position = self._position
         plain = {name: value if isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"step": position.step, **plain}).encode() + b"\n"
         self._stream.write(line)
@@ -126,8 +117,7 @@ class StepMeter:
 
     def close(self) -> None:
         """End all files."""
-        if self._stream is not None:
-            self._stream.close()
+        self._stream.close()
         if self._board is not None:
             self._board.close()
         if self._run is not None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.lazy import torch, transformers
+from spyhop.lazy import CausalLM, torch, transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import FORMAT_FILE
 from spyhop.render import FORMATS, ChatFormat, Renderer
@@ -108,7 +108,7 @@ def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
 
 
-def save(folder: Path, model: Any, tokenizer: Any, chat_format: ChatFormat) -> None:  # noqa: ANN401
+def save(folder: Path, model: CausalLM, tokenizer: Any, chat_format: ChatFormat) -> None:  # noqa: ANN401
     """Write a Hugging Face folder that also names the format of its conversations."""
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
@@ -118,7 +118,7 @@ def save(folder: Path, model: Any, tokenizer: Any, chat_format: ChatFormat) -> N
     (folder / FORMAT_FILE).write_text(json.dumps({"format": values}, indent=1))
 
 
-def _look_back(model: Any, head: int, *, distance: int, theta: float) -> None:  # noqa: ANN401
+def _look_back(model: CausalLM, head: int, *, distance: int, theta: float) -> None:
     """Make a head of the first layer prefer the token `distance` back, through its biases alone.
 
     Rotary positions turn the query bias at position i and the key bias at j into a score that

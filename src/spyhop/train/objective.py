@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.train.batches import RowNumbers
 from spyhop.train.loss import head_loss, softmax_dtype
 from spyhop.train.rows import TokenRows
@@ -68,12 +68,7 @@ class Head:
     has_router: bool = False
     """A mixture of experts, which returns an auxiliary loss for balancing them."""
 
-    def cross_entropy(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        scale: float,
-    ) -> Tensor:
+    def cross_entropy(self, model: CausalLM, microbatch: Microbatch, scale: float) -> Tensor:
         """Return `scale` times the weighted sum of the labels' losses, ready for `backward`.
 
         A router's auxiliary loss is added with the model's own coefficient, once for each label.
@@ -90,16 +85,13 @@ class Head:
             total = total + model.config.router_aux_loss_coef * router_loss * len(labels_N)
         return scale * total
 
-    def logprobs(self, model: Any, microbatch: Microbatch) -> Tensor:  # noqa: ANN401
+    def logprobs(self, model: CausalLM, microbatch: Microbatch) -> Tensor:
         """Return the natural log-probability of every label, (N,), with its gradient."""
         logs_NV = self.log_softmax(model, microbatch)
         return logs_NV.gather(1, microbatch.labels_N[:, None])[:, 0]
 
     def log_softmax(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        num_tokens: int | None = None,
+        self, model: CausalLM, microbatch: Microbatch, num_tokens: int | None = None
     ) -> Tensor:
         """Return log-probabilities at every label's place, with their gradient, (N, V).
 
@@ -115,13 +107,13 @@ class Head:
             logits_NV = self._logits(model, microbatch)[0][:, :num_tokens]
         return logits_NV.log_softmax(-1)
 
-    def _hidden(self, model: Any, microbatch: Microbatch) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    def _hidden(self, model: CausalLM, microbatch: Microbatch) -> tuple[Tensor, Tensor]:
         with self._autocast(microbatch):
             hidden_BTD = model.base_model(**microbatch.inputs)[0]
         hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, microbatch.target_positions_N)
         return hidden_ND, model.get_output_embeddings().weight
 
-    def _logits(self, model: Any, microbatch: Microbatch) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
+    def _logits(self, model: CausalLM, microbatch: Microbatch) -> tuple[Tensor, Tensor | None]:
         more = {"output_router_logits": True} if self.has_router else {}
         with self._autocast(microbatch):
             output = model(**microbatch.inputs, **more)
@@ -145,7 +137,7 @@ class Objective(Protocol):
     terms: str
     """Name of the terms in counts."""
 
-    def begin_step(self, rows: RowNumbers, model: Any) -> RowNumbers:  # noqa: ANN401
+    def begin_step(self, rows: RowNumbers, model: CausalLM) -> RowNumbers:
         """Return the rows of a step, such as rows that `model` generates for those planned.
 
         Every process must return the same numbers.
@@ -161,11 +153,7 @@ class Objective(Protocol):
         """Return the sequences of one row: one, or two for a pair."""
 
     def loss(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        scale: float,
-        head: Head,
+        self, model: CausalLM, microbatch: Microbatch, scale: float, head: Head
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return `scale` times the summed loss, and sums of further metrics, also scaled."""
 
@@ -180,7 +168,7 @@ class CrossEntropy:
         self._lengths = rows.lengths
         self._num_labels = rows.num_labels
 
-    def begin_step(self, rows: RowNumbers, model: Any) -> RowNumbers:  # noqa: ANN401
+    def begin_step(self, rows: RowNumbers, model: CausalLM) -> RowNumbers:
         """Return the planned rows."""
         return rows
 
@@ -197,11 +185,7 @@ class CrossEntropy:
         return [TokenSequence(*self._rows.row(row))]
 
     def loss(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        scale: float,
-        head: Head,
+        self, model: CausalLM, microbatch: Microbatch, scale: float, head: Head
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the scaled sum of the tokens' losses."""
         return head.cross_entropy(model, microbatch, scale), {}

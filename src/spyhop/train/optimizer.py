@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.schema import Config
 
 RATE, ADAPTER_RATE = 1e-4, 1e-3
@@ -63,7 +63,7 @@ def with_defaults(
     )
 
 
-def make_optimizers(model: Any, config: OptimizerConfig) -> list[Any]:  # noqa: ANN401
+def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:  # noqa: ANN401
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its

@@ -18,14 +18,13 @@ from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
-from spyhop.train.adapter import ADAPTER
+from spyhop.train.base import ADAPTER, ADAPTER_FILE
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN, CardConfig, Origin, base_licence, card
 from spyhop.train.tensors import INDEX, weight_files
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
 """Files about the training itself; the card states what others need of them."""
-ADAPTER_FILE = "adapter_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
 

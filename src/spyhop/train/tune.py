@@ -26,8 +26,7 @@ from spyhop.stage import FOLDER, Calls, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
-from spyhop.train.adapter import check_adapter
-from spyhop.train.base import METRICS, open_tokenizer
+from spyhop.train.base import METRICS, check_adapter, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import DivergenceConfig, DPOConfig, HeldOutConfig, TuneConfig
