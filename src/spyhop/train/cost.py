@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from spyhop.lazy import CausalLM, torch
 from spyhop.models.folder import check_class, check_weights

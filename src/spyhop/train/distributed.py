@@ -45,7 +45,7 @@ class Group:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def whole_state(self, model: CausalLM) -> dict[str, Any] | None:  # noqa: ANN401
+    def whole_state(self, model: CausalLM) -> dict[str, Any] | None:
         """Return all weights in the first process's memory; None where they are there anyway."""
         if self.size == 1:
             return None

@@ -63,7 +63,7 @@ def with_defaults(
     )
 
 
-def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:  # noqa: ANN401
+def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
