@@ -28,7 +28,6 @@ from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.base import METRICS, check_adapter, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
-from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import DivergenceConfig, DPOConfig, HeldOutConfig, TuneConfig
 from spyhop.train.cost import CORE_FLOPS, FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group
@@ -39,6 +38,7 @@ from spyhop.train.metrics import check_trackers
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import with_defaults
 from spyhop.train.preference import DPO, check_pairs, read_reference
+from spyhop.train.release import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 TOKENS_PER_ROW = 200
