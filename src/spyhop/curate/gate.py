@@ -5,14 +5,15 @@ its model got worse; the gate fails on such ratings.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TypeAlias
 
 from pydantic import Field
 
 from spyhop.curate.keep import KeepConfig
-from spyhop.curate.rate import count_rating, read_ratings, rounded
-from spyhop.schema import Config, Finding, InputError, Label, Rating
+from spyhop.curate.rate import count_rating, read_ratings
+from spyhop.schema import Config, Finding, InputError, Label
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
@@ -20,6 +21,8 @@ from spyhop.store import Artifact
 LOWER = "gate.min_repeated (0 needs no second ratings)"
 MAX_ONE_SCORE = 0.9
 """Maximum share of scored pairs with the same (rounded) score."""
+ScorePairs: TypeAlias = Sequence[tuple[float, float]]
+"""Two scores of each pair that has both."""
 
 
 class GateConfig(Config):
@@ -44,36 +47,6 @@ class GateConfig(Config):
         return 4.0 if self.good_score is None else self.good_score
 
 
-@dataclass(slots=True)
-class GateCounts:
-    """Counts of ratings."""
-
-    scores: Counter[int] = field(default_factory=Counter)
-    """Pairs by rounded score."""
-    missing: Counter[str] = field(default_factory=Counter)
-    """Pairs without a score by reason."""
-    methods: set[str] = field(default_factory=set)
-    repeated: list[tuple[float, float]] = field(default_factory=list)
-    """First and second score of pairs with both."""
-    num_repeated: int = 0
-    """Pairs rated twice, with or without two scores."""
-    written: list[tuple[float, float]] = field(default_factory=list)
-    """Written and expected score of pairs with both."""
-
-    def add(self, rating: Rating) -> None:
-        """Count one pair."""
-        self.methods.add(rating.method)
-        self.num_repeated += int(rating.is_repeated)
-        if rating.score is None:
-            self.missing[rating.missing] += 1
-            return
-        self.scores[rounded(rating.score)] += 1
-        if rating.second_score is not None:
-            self.repeated.append((rating.score, rating.second_score))
-        if rating.written is not None:
-            self.written.append((rating.written, rating.score))
-
-
 @stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
@@ -90,12 +63,18 @@ def gate(
     Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
     """
     people = {label.id: label for label in labels.rows(Label)} if labels else {}
-    counts, judged = GateCounts(), []
+    judged, repeated, written = [], [], []
+    num_repeated, methods = 0, set[str]()
     for name, rating in ctx.track(read_ratings(rated), "reading ratings", total=rated.num_rows):
         if rating is None:
             raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
-        counts.add(rating)
         count_rating(ctx, rating)
+        methods.add(rating.method)
+        num_repeated += rating.is_repeated
+        if rating.score is not None and rating.second_score is not None:
+            repeated.append((rating.score, rating.second_score))
+        if rating.score is not None and rating.written is not None:
+            written.append((rating.written, rating.score))
         if label := people.pop(name, None):
             judged.append((label, rating.score))
     if labels is not None:
@@ -103,35 +82,40 @@ def gate(
         ctx.count("labels/foreign", len(people))
         if not judged:
             raise InputError(f"{labels}: no label belongs to a rated pair")
-    yield from findings(counts, config)
+    yield from score_findings(ctx.counts, config)
+    if methods == {"likelihood"} or not config.min_repeated:
+        why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
+        yield _finding("repeatability", None, None, 0, True, why)
+    else:
+        yield _repeatability(repeated, num_repeated, config)
+    yield _agreement(written, config)
     if judged:
         if all(label.is_good for label, _ in judged):
             ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
 
-def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
-    """Yield the findings that do not need labels."""
-    num_scored = counts.scores.total()
-    num_rows = num_scored + counts.missing.total()
+def score_findings(counts: Mapping[str, int], config: GateConfig) -> Iterator[Finding]:
+    """Yield `parse_rate` and `one_score` from the counts of the gate."""
+    scores = Counter({name: n for name, n in counts.items() if name.startswith("score/")})
+    missing = Counter({name: n for name, n in counts.items() if name.startswith("missing/")})
+    num_scored, num_rows = scores.total(), scores.total() + missing.total()
     if not num_rows:
         raise InputError("no pair is rated")
     rate, limit = wilson(num_scored, num_rows), config.min_parse_rate
-    reasons = ", ".join(f"{name}: {num:,}" for name, num in counts.missing.most_common())
+    reasons = ", ".join(f"{k.removeprefix('missing/')}: {n:,}" for k, n in missing.most_common())
     text = (
         f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is {limit:.0%} "
         f"(missing: {reasons or '0'})"
     )
     yield _finding("parse_rate", rate, limit, num_rows, rate.value >= limit, text)
-    limit, text, share = MAX_ONE_SCORE, "no pair has a score", None
-    if num_scored:
-        ((score, num),) = counts.scores.most_common(1)
+    text, share = "no pair has a score", None
+    for name, num in scores.most_common(1) if num_scored else ():
         share = wilson(num, num_scored)
-        text = f"{share.value:.1%} of the scores are {score}, the limit is {limit:.0%}"
-    is_passed = share is not None and share.value <= limit
-    yield _finding("one_score", share, limit, num_scored, is_passed, text)
-    yield _repeatability(counts, config)
-    yield _agreement(counts, config)
+        score = name.removeprefix("score/")
+        text = f"{share.value:.1%} of the scores are {score}, the limit is {MAX_ONE_SCORE:.0%}"
+    is_passed = share is not None and share.value <= MAX_ONE_SCORE
+    yield _finding("one_score", share, MAX_ONE_SCORE, num_scored, is_passed, text)
 
 
 def label_findings(
@@ -173,28 +157,27 @@ def label_findings(
         yield _finding("label_kappa", kappa, limit, len(both), is_passed, text)
 
 
-def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
-    num = len(counts.repeated)
-    if counts.methods == {"likelihood"} or not config.min_repeated:
-        why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
-        return _finding("repeatability", None, None, 0, True, why)
-    kappa, shown = _kappa(counts.repeated)
+def _repeatability(pairs: ScorePairs, num_repeated: int, config: GateConfig) -> Finding:
+    """Compare first and second scores; of `num_repeated` pairs, some may lack one of the two."""
+    num = len(pairs)
+    kappa, shown = _kappa(pairs)
     is_enough = num >= config.min_repeated
     is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
     text = (
         f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
         f"{config.min_kappa:g} on {config.min_repeated:,}"
     )
-    if counts.num_repeated > num:
-        text += f" ({counts.num_repeated - num:,} more lack one of the two scores)"
+    if num_repeated > num:
+        text += f" ({num_repeated - num:,} more lack one of the two scores)"
     if not is_enough:
         text += f"; rate more pairs twice (num_repeated of the rating), or lower {LOWER}"
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
 
 
-def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
-    num = len(counts.written)
-    kappa, shown = _kappa(counts.written)
+def _agreement(pairs: ScorePairs, config: GateConfig) -> Finding:
+    """Compare written and expected scores."""
+    num = len(pairs)
+    kappa, shown = _kappa(pairs)
     if kappa is None:
         why = "written and expected scores are all the same" if num > 1 else "not applicable"
         return _finding("agreement", None, None, num, True, f"{why} ({num:,} written scores)")
@@ -208,7 +191,7 @@ def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
     return _finding("agreement", kappa, config.min_kappa, num, is_passed, text)
 
 
-def _kappa(pairs: Sequence[tuple[float, float]]) -> tuple[Interval | None, str]:
+def _kappa(pairs: ScorePairs) -> tuple[Interval | None, str]:
     """Return the quadratic kappa of pairs of scores, if it has a value, and how it is shown."""
     if len(pairs) < 2:
         return None, "not known"

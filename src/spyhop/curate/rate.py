@@ -180,13 +180,9 @@ class _Judging:
             return self._read((yield self._verdicts(messages, range(config.num_verdicts))))
         if config.method == "expected":
             return (yield from self._expect(messages))
-        (choice,) = yield [
-            Ask(self.judge, messages, options=SCORES, continuation=f"{VERDICT_START} ")
-        ]
-        found = self._weighed(choice)
-        if found.score is None:
-            return found
-        return _with(found, score=1.0 + found.probabilities.index(max(found.probabilities)))
+        begun = f"{VERDICT_START} "
+        (choice,) = yield [Ask(self.judge, messages, options=SCORES, continuation=begun)]
+        return self._weighed(choice)
 
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
@@ -209,16 +205,17 @@ class _Judging:
         return found if found.score is not None else _with(found, error=error)
 
     def _weighed(self, choice: Choice) -> Rating:
-        """Return the mean of the scores under their probabilities."""
+        """Return the mean of the scores under their probabilities; of a choice, the likeliest."""
         shares = choice.probabilities if choice.error is None else ()
-        score = sum((n + 1) * share for n, share in enumerate(shares)) if shares else None
+        mean = sum((n + 1) * share for n, share in enumerate(shares)) if shares else None
+        is_choice = self.config.method == "choice" and shares
         return Rating(
-            score=score,
+            score=1.0 + shares.index(max(shares)) if is_choice else mean,
             method=self.config.method,
             judge=self.judge.label,
             missing="" if shares else "no_verdict" if choice.error is None else "failed",
             probabilities=list(shares),
-            value=score,
+            value=mean,
             error=choice.error,
         )
 

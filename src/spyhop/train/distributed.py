@@ -62,10 +62,7 @@ def joined(runtime: Runtime, store: Any = None) -> Iterator[Group]:  # noqa: ANN
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if store is None:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Group(device, rank, size)
     finally:

@@ -54,13 +54,9 @@ def with_defaults(
     peak = (ADAPTER_RATE if is_adapter else RATE) * min(1.0, math.sqrt(LONG_STEPS / num_steps))
     peak *= PAIRS_FRAC if has_pairs else 1
     warmup = min(max(10, round(num_steps / 20)), num_steps // 5)
-    given = config.model_dump(exclude_none=True)
-    return config.model_copy(
-        update={
-            "learning_rate": given.get("learning_rate", float(f"{peak:.2g}")),
-            "warmup_steps": given.get("warmup_steps", warmup),
-        }
-    )
+    defaults = {"learning_rate": float(f"{peak:.2g}"), "warmup_steps": warmup}
+    given = config.model_dump(include=set(defaults), exclude_none=True)
+    return config.model_copy(update=defaults | given)
 
 
 def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:
@@ -82,8 +78,7 @@ def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:
         weight_decay=config.weight_decay,
     )  # fmt: skip
     optimizers: list[Any] = [adam]
-    if config.muon_learning_rate is not None:
-        rate = config.muon_learning_rate
+    if (rate := config.muon_learning_rate) is not None:
         optimizers.append(Muon(inner, lr=rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -220,20 +220,20 @@ def _count_read(
     Of prompts, the answers are not read; `teacher` scored the student's own.
     """
     read = np.unique(np.concatenate(steps))
+    columns = {"licence": LICENCE}
+    if not teacher:
+        columns["chosen_origin" if rows.splits.any() else "model"] = TEACHER
     for artifact, (first, last) in zip(answers, pairwise(rows.inputs), strict=False):
         numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
         ctx.count("rows/read", len(numbers))
         if teacher:
             ctx.count(f"{TEACHER}{teacher}", len(numbers))
         start = 0
-        source = "chosen_origin" if rows.splits.any() else "model"
-        for batch in artifact.batches([source, "licence"]):
+        for batch in artifact.batches([*columns]):
             some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
-            found = [(source, TEACHER)] if not teacher else []
-            found += [("licence", LICENCE)] if "licence" in batch.schema.names else []
-            for column, prefix in found:
+            for column in batch.schema.names:
                 for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
-                    ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
+                    ctx.count(f"{columns[column]}{each['values'] or UNKNOWN}", each["counts"])
             start += batch.num_rows
 
 
