@@ -1,26 +1,33 @@
 """Whether ratings are reliable (G9): parsed, spread, repeatable, and better than no ratings.
 
 The public replication of Humpback trained on ratings of which 45 to 67 % could not be parsed, and
-its model got worse; the gate fails on such ratings.
+its model got worse; the gate fails on such ratings. Human labels of pairs, where there are some,
+show whether selecting by score is better than chance.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeAlias
+from statistics import fmean
+from typing import Any, TypeAlias
 
 from pydantic import Field
 
+from spyhop.collect import pair_id
 from spyhop.curate.keep import KeepConfig
 from spyhop.curate.rate import count_rating, read_ratings
-from spyhop.schema import Config, Finding, InputError, Label
-from spyhop.stage import Context, Estimate, stage
+from spyhop.schema import Config, Finding, InputError, Label, Pair
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
+from spyhop.store.files import field
+from spyhop.store.rows import read_rows, row_files
 
 LOWER = "gate.min_repeated (0 needs no second ratings)"
 MAX_ONE_SCORE = 0.9
 """Maximum share of scored pairs with the same (rounded) score."""
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""Accepted spellings of `good`."""
 ScorePairs: TypeAlias = Sequence[tuple[float, float]]
 """Two scores of each pair that has both."""
 
@@ -244,3 +251,75 @@ def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> It
     num, limit = pairs.num_rows, config.min_repeated
     text = f"{num:,} pairs, {limit:,} required"
     yield Finding(id="num_pairs", value=num, limit=limit, num_rows=num, is_passed=True, text=text)
+
+
+class LabelsConfig(Config):
+    """Files of human labels."""
+
+    good_score: float = Field(4.0, ge=1, le=5)
+    """Score from which a pair is good, for rows without `good`."""
+
+
+@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: sum_estimates([folder]))
+def read_labels(
+    ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
+) -> Iterator[Label]:
+    """Read labels: rows with `good` (true or false) or `score` (1 to 5), and the pair's identity.
+
+    The pair is given by `id`, or by `instruction` and `response`. With `pairs`, labels of other
+    pairs are counted as `foreign`. Labels of several people (`rater`) on a pair become one: that of
+    the majority, with the mean of their scores; without a majority it is counted as `disputed`.
+    """
+    read = [
+        (where, str(row.get("rater") or ""), _label(config, row, where))
+        for path in row_files(folder.path)
+        for where, row in read_rows(path)
+    ]
+    named, ids = {label.id for *_, label in read}, dict[str, str]()
+    for row in pairs.rows(Pair) if pairs is not None else ():  # by their ids, or by their texts
+        names = {row.id, pair_id(row.instruction, row.response)} & named
+        ids |= dict.fromkeys(names, row.id)
+    if pairs is not None and not ids:
+        raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
+    by_pair: dict[str, dict[str, Label]] = defaultdict(dict)
+    for where, rater, label in read:
+        name, is_foreign = ids.get(label.id, label.id), pairs is not None and label.id not in ids
+        if rater in by_pair[name] and not is_foreign:  # one question may have several responses
+            raise InputError(f"{where}: pair {name} is labelled twice")
+        by_pair[name][rater] = label
+        ctx.count("foreign", int(is_foreign))
+    for name, labels in by_pair.items():
+        lead = sum(1 if label.is_good else -1 for label in labels.values())
+        if not lead:
+            ctx.count("disputed")
+            continue
+        ctx.count("good" if lead > 0 else "bad")
+        scores = [label.score for label in labels.values() if label.score is not None]
+        yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
+
+
+def _label(config: LabelsConfig, row: dict[str, Any], where: str) -> Label:
+    name = row.get("id")
+    if name in (None, ""):
+        name = pair_id(field(row, "instruction", where), field(row, "response", where))
+    score, good = _score(row.get("score"), where), row.get("good")
+    is_good = score is not None and score >= config.good_score
+    if good not in (None, ""):
+        if str(good).lower() not in WORDS:
+            raise InputError(f"{where}: good = {good!r:.40}: write true or false")
+        is_good = WORDS[str(good).lower()]
+    elif score is None:
+        raise InputError(f"{where}: a label needs good (true or false) or score (1 to 5)")
+    return Label(id=str(name), is_good=is_good, score=score)
+
+
+def _score(given: object, where: str) -> float | None:
+    if given in (None, ""):
+        return None
+    try:
+        score = float(str(given))
+    except ValueError:
+        score = 0.0
+    if not 1 <= score <= 5:
+        raise InputError(f"{where}: score = {given!r:.40}: write a number from 1 to 5")
+    return score
