@@ -41,12 +41,11 @@ from spyhop.schema import Message
 from spyhop.store import Source
 from spyhop.train import TuneConfig
 from spyhop.train.attention import isolate
-from spyhop.train.base import LoadedBase
+from spyhop.train.base import LoadedBase, add_padding, save
 from spyhop.train.cost import peak_flops, shape_of
 from spyhop.train.distributed import Group, joined
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.metrics import memory_bytes
-from spyhop.train.new_model import add_padding, save
+from spyhop.train.loop import memory_bytes
 from spyhop.train.objective import CrossEntropy
 from spyhop.train.optimizer import OptimizerConfig, clip_gradient, make_optimizers
 from spyhop.train.rows import TokenRows

@@ -29,10 +29,10 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
+from spyhop.train.base import save
 from spyhop.train.distributed import Group
 from spyhop.train.divergence import Divergence, sampled_losses, token_losses, with_rest
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.new_model import save
 
 KINDS = ("reverse", "forward", "jensen_shannon")
 SIZE = 500

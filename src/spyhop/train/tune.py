@@ -33,8 +33,7 @@ from spyhop.train.cost import CORE_FLOPS, FEWEST_STEPS, NF4_BYTES, Shape, state_
 from spyhop.train.distributed import Group
 from spyhop.train.divergence import Divergence, FolderTeacher, ServedTeacher
 from spyhop.train.encoding import SAMPLE_ROWS, encoding_of, masked_row, write_sample
-from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
-from spyhop.train.metrics import check_trackers
+from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, check_trackers, train
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import with_defaults
 from spyhop.train.preference import DPO, check_pairs, read_reference
