@@ -63,10 +63,8 @@ def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -
     if config.quantize is None:
         return
     if num_ranks > 1:
-        why = (
-            f"works on one GPU, the runtime asks for {num_ranks}; remove quantize, or set "
-            "runtime.gpus = 1"
-        )
+        why = f"works on one GPU, the runtime asks for {num_ranks}; remove quantize, or set "
+        why += "runtime.gpus = 1"
     elif device.type != "cuda":  # on a processor its four-bit product has no gradient
         why = f"needs a CUDA GPU, the runtime's device is {device.type}; remove quantize"
     else:
@@ -171,15 +169,12 @@ def _set_dropout(model: CausalLM, probability: float) -> int:
     """
     num = 0
     for module in model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            module.p = probability
-            num += 1
-            continue
-        own = [n for n, value in vars(module).items() if type(value) in (float, int) and
-               _DROPOUT.search(n)]  # fmt: skip
-        for name in own:
+        numbers = [name for name, value in vars(module).items() if type(value) in (float, int)]
+        is_layer = isinstance(module, torch.nn.modules.dropout._DropoutNd)
+        names = ["p"] if is_layer else [name for name in numbers if _DROPOUT.search(name)]
+        for name in names:
             setattr(module, name, 0.0 if name == "layerdrop" else probability)
-        num += len(own)
+        num += len(names)
     return num
 
 
@@ -192,9 +187,8 @@ def _merged(folder: Path, student: LoadedBase, state: dict[str, Any] | None) -> 
     config = student.config
     assert config.adapter is not None
     plain = config.adapter.model_copy(update={"quantize": None})
-    fresh = open_student(
-        student.folder, config.model_copy(update={"adapter": plain}), torch.device("cpu")
-    ).model
+    config = config.model_copy(update={"adapter": plain})
+    fresh = open_student(student.folder, config, torch.device("cpu")).model
     learned = peft.get_peft_model_state_dict(
         student.model, state_dict=state, save_embedding_layers=False
     )  # rows that were added for padding are frozen, and drawn the same in `fresh`
@@ -270,10 +264,8 @@ class NewModelConfig(Config):
     @model_validator(mode="after")
     def _heads_fit(self) -> NewModelConfig:
         if self.hidden_size % (2 * self.num_heads):
-            raise ValueError(
-                f"hidden_size = {self.hidden_size} is no multiple of twice num_heads = "
-                f"{self.num_heads}"
-            )
+            given = f"hidden_size = {self.hidden_size} is no multiple of twice num_heads"
+            raise ValueError(f"{given} = {self.num_heads}")
         if self.previous_token_heads > self.num_heads:
             raise ValueError("previous_token_heads is more than num_heads")
         return self

@@ -117,10 +117,9 @@ class Trainer:
     def run(self) -> None:
         """Go through the remaining steps."""
         steps, position, config = self.job.steps, self.position, self.job.config
-        snapshots: dict[int, list[str]] = {}
-        for share in config.snapshots:
-            step = max(1, round(share * len(steps)))
-            snapshots.setdefault(step, []).append(f"at-{share:g}")
+        snapshots = {
+            f"at-{share:g}": max(1, round(share * len(steps))) for share in config.snapshots
+        }
         times = config.held_out.times if len(self.job.held_out) else 0
         evaluations = {max(1, round(len(steps) * (n + 1) / times)) for n in range(times)}
         self.student.model.train()
@@ -132,7 +131,7 @@ class Trainer:
             self._step(steps[position.step])
             now = time.monotonic()
             position.seconds = before + now - began
-            for name in snapshots.get(position.step, []):
+            for name in [name for name, step in snapshots.items() if step == position.step]:
                 save_student(self.job.state / SNAPSHOTS / name, self.student, self.group)
             if position.step in evaluations:
                 self._evaluate()
@@ -145,8 +144,7 @@ class Trainer:
                 self._show()
                 shown = now
         self._show()
-        missed = [name for step in snapshots if step > position.step for name in snapshots[step]]
-        if missed:
+        if missed := [name for name, step in snapshots.items() if step > position.step]:
             self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
         if config.held_out.keep == "best" and position.held_out:
             self.checkpoints.load_best()
