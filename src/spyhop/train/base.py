@@ -303,7 +303,7 @@ def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> N
             bos_token_id=words.bos_token_id,
             eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id,
-        )
+        )  # fmt: skip
     )
     for head in range(config.previous_token_heads):
         _look_back(model, head, distance=head + 1, theta=config.rope_theta)

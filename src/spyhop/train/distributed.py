@@ -72,13 +72,9 @@ def joined(runtime: Runtime, store: Any = None) -> Iterator[Group]:  # noqa: ANN
 def shard(causal: CausalLM, model: CausalLM, group: Group, *, is_half: bool, method: str) -> None:
     """Spread a model over the group, each decoder layer on its own.
 
-    Args:
-        causal: The causal language model, the root; `method` of it is called in training.
-        model: It, or peft's model around it: it has the weights in the first process, and is empty
-            (on the `meta` device) in the others.
-        group: The processes.
-        is_half: Compute in bfloat16; weights and sums of gradients stay float32.
-        method: Name of the method that gathers weights like `forward` does.
+    `model` is `causal`, or peft's model around it: it has the weights in the first process, and is
+    empty (on the `meta` device) in the others. With `is_half`, computing is in bfloat16; weights
+    and sums of gradients stay float32. `method` of `causal` gathers weights like `forward` does.
     """
     state = model.state_dict() if group.rank == 0 else {}
     buffers = {name: buffer for name, buffer in model.named_buffers()}

@@ -17,13 +17,7 @@ from spyhop.train.attention import documents, isolate, switch
 from spyhop.train.base import LoadedBase
 from spyhop.train.batches import RowNumbers, best_fit, shard_microbatches, split_microbatches
 from spyhop.train.distributed import Group, shard
-from spyhop.train.objective import (
-    Head,
-    Microbatch,
-    Objective,
-    TokenSequence,
-    has_plain_head,
-)
+from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence, has_plain_head
 
 METHOD = "spyhop_loss"
 REAL = np.float32 if sys.platform == "darwin" else np.float64  # Apple's GPUs have no double

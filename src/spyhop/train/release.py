@@ -199,13 +199,11 @@ def _check(folder: Path) -> None:
     config = _json(folder / "config.json")
     tokens = len(load_tokenizer(folder))
     rows = config.get("text_config", config).get("vocab_size", 0)
+    wrong = f"the tokenizer has {tokens} tokens, the model {rows}" if tokens > rows else ""
     if not config.get("architectures") or not config.get("model_type"):
         wrong = "config.json names no architecture"
-    elif tokens > rows:
-        wrong = f"the tokenizer has {tokens} tokens, the model {rows}"
-    else:
-        return
-    raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
+    if wrong:
+        raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
 
 
 def _write_generation(folder: Path) -> None:
@@ -218,9 +216,9 @@ def _write_generation(folder: Path) -> None:
     path = folder / "generation_config.json"
     values = _json(path)
     values.pop("_from_model_config", None)  # else loaders make it again from the model's config
-    ends = values.get("eos_token_id")
-    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    ids = sorted({renderer.end_id, *(int(each) for each in known)})
+    ends = values.get("eos_token_id", [])
+    known = ends if isinstance(ends, list) else [ends]
+    ids = sorted({renderer.end_id, *(int(each) for each in known if each is not None)})
     values |= {"eos_token_id": ids[0] if len(ids) == 1 else ids}
     own = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id")}
     values |= {name: int(number) for name, number in own.items() if number is not None}
