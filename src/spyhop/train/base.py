@@ -288,23 +288,17 @@ def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> N
     words = load_tokenizer(tokenizer.path)
     add_padding(words)
     torch.manual_seed(config.seed)
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_heads,
-            max_position_embeddings=config.max_positions,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-            tie_word_embeddings=config.tie_embeddings,
-            attention_bias=config.previous_token_heads > 0,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-            pad_token_id=words.pad_token_id,
-        )  # fmt: skip
-    )
+    shape = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size, num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads, num_key_value_heads=config.num_heads,
+        max_position_embeddings=config.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        tie_word_embeddings=config.tie_embeddings, attention_bias=config.previous_token_heads > 0,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(shape)
     for head in range(config.previous_token_heads):
         _look_back(model, head, distance=head + 1, theta=config.rope_theta)
     ctx.count("parameters", model.num_parameters())
