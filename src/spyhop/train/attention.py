@@ -175,7 +175,7 @@ def _attend(
         raise TrainingError(f"packed attention does not do {refused[0]}")
     # Under autocast, rotary positions leave queries and keys in float32: flash takes none.
     dtype = _autocast_dtype(query.device) or query.dtype
-    heads = [part.to(dtype) for part in (query, key, value)]
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bounds, size = attention_mask[0, 0, 0], query.shape[-1]
     is_half = dtype in (torch.bfloat16, torch.float16)
     if query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS:
@@ -183,16 +183,17 @@ def _attend(
 
         longest = attention_mask.shape[2]
         out = varlen_attn(
-            *(part[0].transpose(0, 1) for part in heads),
+            query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
             bounds, bounds, longest, longest,
             scale=scaling, window_size=(window - 1 if window else -1, 0),
             enable_gqa=query.shape[1] != key.shape[1],
         )  # fmt: skip
         assert not isinstance(out, tuple)  # nothing besides was asked for
         return out[None], None
+    spans = [slice(start, end) for start, end in pairwise(bounds.tolist())]
     parts = [
-        one_document(*(part[:, :, start:end] for part in heads), dropout, scaling, window)
-        for start, end in pairwise(bounds.tolist())
+        one_document(query[:, :, s], key[:, :, s], value[:, :, s], dropout, scaling, window)
+        for s in spans
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
