@@ -11,6 +11,7 @@ from spyhop.curate.gate import (
     with_threshold,
 )
 from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
+from spyhop.curate.prefer import PreferConfig, prefer
 from spyhop.curate.prompts import (
     DrawFailingConfig,
     SelectHardestConfig,
