@@ -59,5 +59,5 @@ def test_reversed_the_instruction_is_learned_and_the_texts_stay_as_they_are(tmp_
 
 
 def test_a_prompt_needs_a_place_for_the_response():
-    with pytest.raises(ValidationError, match=r"not contain \{response\}"):
+    with pytest.raises(ValidationError, match=r"has no \{response\}"):
         ReversedConfig(prompt="Write the question.")

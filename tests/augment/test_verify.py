@@ -162,7 +162,7 @@ def test_without_votes_a_prompt_without_gold_is_asked_once(tmp_path: Path):
     ("values", "line"),
     [
         ({"votes": 1}, "votes = 1 is not a vote"),
-        ({"tell_message": "Explain."}, "tell_message has no {target}"),
+        ({"tell_message": "Explain."}, "it has no {target}"),
         ({"sampling": Sampling()}, "at temperature 0 repeat the first"),
         ({"sampling": Sampling(), "max_samples": 1, "votes": 3}, "at temperature 0"),
     ],

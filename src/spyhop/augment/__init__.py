@@ -14,9 +14,15 @@ from spyhop.augment.correct import CorrectConfig, MatchConfig, correct_answers, 
 from spyhop.augment.dialogue import DialogueConfig, discuss
 from spyhop.augment.difficulty import MeasureLossesConfig, measure_errors, measure_losses
 from spyhop.augment.evidence import ExplainConfig, explain
-from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.moderate import ModerateConfig, moderate
-from spyhop.augment.pick import Keep, PickConfig, pick_answers
+from spyhop.augment.pick import (
+    FilterAnswersConfig,
+    Keep,
+    PickConfig,
+    filter_answers,
+    keep_chosen,
+    pick_answers,
+)
 from spyhop.augment.search_messages import SearchMessagesConfig, search_messages
 from spyhop.augment.verify import VerifyConfig, verify

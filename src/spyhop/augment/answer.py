@@ -49,10 +49,6 @@ class Outcomes(Config):
     more_room: float = Field(2.0, gt=1.0)
     """Token limit of the retry of a cut response, in multiples of `max_new_tokens`."""
 
-    def policy(self, defect: str) -> str:
-        """Return `keep`, `drop` or `retry`."""
-        return str(getattr(self, defect))
-
 
 class AnswerConfig(Config):
     """Sampling of the teacher, and policies for its replies."""
@@ -182,9 +178,9 @@ def _ask(
     ctx: Context, config: AnswerConfig, prompt: Prompt, sample: int, teacher: Model, is_valid: Check
 ) -> Script[Finished]:
     (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
-    defect = _defect(reply, is_valid)
-    outcome = defect
-    if defect and config.outcomes.policy(defect) == "retry":
+    outcome = defect = _defect(reply, is_valid)
+    policies = dict(config.outcomes)
+    if policies.get(defect) == "retry":
         room = _more_room(config) if defect == "cut" else config.sampling
         other = sample if defect == "cut" else sample + config.num_samples
         (second,) = yield [Ask(teacher, prompt.messages, room, other)]
@@ -201,8 +197,7 @@ def _ask(
         sample_index=sample,
         outcome=outcome,
     )
-    is_dropped = outcome not in ("", "mended") and config.outcomes.policy(outcome) == "drop"
-    return Finished(row, drop=outcome if is_dropped else "")
+    return Finished(row, drop=outcome if policies.get(outcome) == "drop" else "")
 
 
 def _more_room(config: AnswerConfig) -> Sampling:

@@ -72,7 +72,13 @@ def backtranslate(
     for segment, replies in play(scripts, model):
         for place, reply in enumerate(replies):
             failures.see(reply.error)
-            row = _pair(segment, reply, model.label, place)
+            instruction = clean(reply.text)
+            row = Pair(
+                id=pair_id(instruction, segment.text), instruction=instruction,
+                response=segment.text, tag="web", collection=COLLECTION,
+                origin=segment.url or segment.origin, segment_id=segment.id,
+                writer=model.label, sample_index=place,
+            )  # fmt: skip
             number = int(row.id, 16)
             reason = "" if reply.ending == "whole" else str(reply.ending)
             reason = reason or check.reason(row.instruction, row.response, segment.language)
@@ -94,18 +100,3 @@ def _asked(
         Ask(model, messages, config.sampling, place) for place in range(config.num_instructions)
     ]
     return segment, replies
-
-
-def _pair(segment: Segment, reply: Reply, writer: str, place: int) -> Pair:
-    instruction = clean(reply.text)
-    return Pair(
-        id=pair_id(instruction, segment.text),
-        instruction=instruction,
-        response=segment.text,
-        tag="web",
-        collection=COLLECTION,
-        origin=segment.url or segment.origin,
-        segment_id=segment.id,
-        writer=writer,
-        sample_index=place,
-    )

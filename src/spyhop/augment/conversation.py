@@ -6,17 +6,17 @@ seed pairs from web pairs, and is evaluated under both.
 """
 
 from collections.abc import Iterator, Mapping
-
-from pydantic import field_validator
+from typing import Annotated
 
 from spyhop.schema import PEOPLE, Answer, Config, Message, Pair, prompt_turns
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.tables import table
-from spyhop.text.template import fill
+from spyhop.text.template import fill, places
 
 SEED_MESSAGE = "Answer the way an AI assistant would."
 WEB_MESSAGE = "Answer from what can be found on the web."
+PROMPT: str = table("augment/prompts.toml")["backtranslate"]["prompt"]
 
 
 class ForwardConfig(Config):
@@ -31,17 +31,10 @@ class ForwardConfig(Config):
 class ReversedConfig(Config):
     """Prompt of the backward model."""
 
-    prompt: str = table("augment/prompts.toml")["backtranslate"]["prompt"]
+    prompt: Annotated[str, places("response")] = PROMPT
     """User turn, with `{response}`; training and `backtranslate` must use the same prompt."""
     system_message: str = ""
     """System message; empty for no system message."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_its_place(cls, prompt: str) -> str:
-        if "{response}" not in prompt:
-            raise ValueError("prompt does not contain {response}")
-        return prompt
 
 
 @stage(version=2, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))

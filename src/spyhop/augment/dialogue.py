@@ -1,11 +1,11 @@
 """A dialogue over each draft: the assistant objects, and the teacher revises its answer."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from operator import mul
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS, answer_row
 from spyhop.models import Model, Reply, Sampling
@@ -15,7 +15,7 @@ from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import read, stated
 from spyhop.text.tables import table
-from spyhop.text.template import fill
+from spyhop.text.template import fill, places
 from spyhop.text.verdict import verdict_word, without_verdict
 
 OBJECTION_FRAC = 0.3
@@ -37,22 +37,13 @@ class DialogueConfig(Config):
     """Maximum number of answers that the assistant reads; each objection gets a revision."""
     critic: str = PROMPTS["critic"]
     """The assistant's system message."""
-    question: str = PROMPTS["question"]
+    question: Annotated[str, places("task", "answer")] = PROMPTS["question"]
     """The assistant's first user turn, with `{task}` and `{answer}`."""
-    question_revised: str = PROMPTS["question_revised"]
+    question_revised: Annotated[str, places("answer")] = PROMPTS["question_revised"]
     """The assistant's user turn for a revised `{answer}`."""
-    revise: str = PROMPTS["revise"]
+    revise: Annotated[str, places("objection")] = PROMPTS["revise"]
     """The teacher's user turn for an `{objection}`. It must request a complete answer, since the
     answer is trained on without the dialogue."""
-
-    @model_validator(mode="after")
-    def _texts_have_their_places(self) -> "DialogueConfig":
-        wanted = {"question": ("{task}", "{answer}"), "question_revised": ("{answer}",),
-                  "revise": ("{objection}",)}  # fmt: skip
-        for name, places in wanted.items():
-            if missing := [place for place in places if place not in getattr(self, name)]:
-                raise ValueError(f"{name} has no {missing[0]}")
-        return self
 
 
 def plan_discuss(
@@ -60,8 +51,8 @@ def plan_discuss(
 ) -> Estimate:
     """Include drafts, the answers that the assistant reads, and a revision per objection."""
     rows, turns = prompts.rows, range(config.max_turns)
-    num_read = [math.ceil(rows * OBJECTION_FRAC**turn) for turn in turns]
-    num_revised = [math.ceil(rows * OBJECTION_FRAC ** (turn + 1)) for turn in turns]
+    num_asked = [math.ceil(rows * OBJECTION_FRAC**turn) for turn in range(config.max_turns + 1)]
+    num_read, num_revised = num_asked[:-1], num_asked[1:]
     asked = prompts.row_tokens or PROMPT_TOKENS
     rooms = config.sampling.max_new_tokens, config.assistant_sampling.max_new_tokens
     answer, objection = min(RESPONSE_TOKENS, rooms[0]), min(OBJECTION_TOKENS, rooms[1])
@@ -112,97 +103,75 @@ def discuss(
     `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and for
     rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
     """
-    max_frac = ctx.runtime.max_error_frac
-    failures = Failures(teacher.label, max_frac), Failures(assistant.label, max_frac)
-    dialogue = _Dialogue(ctx, config, teacher, assistant, *failures)
-    scripts = (dialogue.about(prompt) for prompt in prompts.rows(Prompt))
-    yield from play(scripts, teacher, assistant)
+    models, limit = (teacher, assistant), ctx.runtime.max_error_frac
+    failures = [Failures(model.label, limit) for model in models]
+    rows = prompts.rows(Prompt)
+    yield from play((_discuss(ctx, config, row, models, failures) for row in rows), *models)
     for each in failures:
         each.check()
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialogue:
-    ctx: Context
-    config: DialogueConfig
-    teacher: Model
-    assistant: Model
-    teacher_failures: Failures
-    assistant_failures: Failures
+def _discuss(
+    ctx: Context,
+    config: DialogueConfig,
+    prompt: Prompt,
+    models: tuple[Model, Model],
+    failures: Sequence[Failures],
+) -> Script[Answer]:
+    (teacher, assistant), (teacher_failures, assistant_failures) = models, failures
+    (draft,) = yield [Ask(teacher, prompt.messages, config.sampling)]
+    teacher_failures.see(draft.error)
+    final, num_read, is_open = draft, 0, draft.ending == "whole"
+    transcript = [] if draft.error else [_turn(draft)]
+    teaching = [*prompt.messages, *transcript]
+    task = "\n\n".join(message.content for message in prompt.messages)
+    question = fill(config.question, task=task, answer=draft.text)
+    questioning = prompt_turns(question, config.critic)
+    while is_open and num_read < config.max_turns:
+        num_read += 1
+        (remark,) = yield [Ask(assistant, questioning, config.assistant_sampling)]
+        assistant_failures.see(remark.error)
+        verdict = _verdict(remark)
+        ctx.count(f"verdict/{verdict}")
+        ctx.count("objections", int(verdict == "objection"))
+        transcript += [] if remark.error else [_turn(remark, "user")]
+        if verdict != "objection":
+            break
+        objection = without_verdict(remark.text, label="verdict") or remark.text
+        revise = fill(config.revise, objection=objection)
+        teaching = [*teaching, Message(role="user", content=revise)]
+        (revised,) = yield [Ask(teacher, teaching, config.sampling)]
+        teacher_failures.see(revised.error)
+        if revised.ending != "whole":
+            ctx.count("revision/failed")
+            break
+        final = revised
+        transcript.append(_turn(revised))
+        teaching = [*teaching, _turn(revised)]
+        question = fill(config.question_revised, answer=revised.text)
+        questioning = [*questioning, _turn(remark), Message(role="user", content=question)]
+    ctx.count(f"ending/{final.ending}")
+    outcome = ""
+    if draft.error is None:
+        ctx.count(f"turns/{num_read}")
+        outcome = _compared(ctx, prompt, draft, final)
+        ctx.count(f"outcome/{outcome}")
+        ctx.count("answers/changed", int(outcome != "same"))
+    return answer_row(prompt, final, teacher.label, outcome=outcome, transcript=transcript)
 
-    def about(self, prompt: Prompt) -> Script[Answer]:
-        config = self.config
-        draft = yield from self._teach(prompt.messages)
-        if draft.ending != "whole":
-            return self._end(prompt, draft, draft, [_turn(draft)] if not draft.error else [], 0)
-        final, transcript = draft, [_turn(draft)]
-        teaching = [*prompt.messages, _turn(draft)]
-        task = "\n\n".join(message.content for message in prompt.messages)
-        question = fill(config.question, task=task, answer=draft.text)
-        questioning = prompt_turns(question, config.critic)
-        num_read = 0
-        while num_read < config.max_turns:
-            num_read += 1
-            remark = yield from self._question(questioning)
-            if remark.error is not None:
-                break
-            transcript.append(_turn(remark, "user"))
-            if _verdict(remark) != "objection":
-                break
-            objection = without_verdict(remark.text, label="verdict") or remark.text
-            revise = fill(config.revise, objection=objection)
-            teaching = [*teaching, Message(role="user", content=revise)]
-            revised = yield from self._teach(teaching)
-            if revised.ending != "whole":
-                self.ctx.count("revision/failed")
-                break
-            final = revised
-            transcript.append(_turn(revised))
-            teaching = [*teaching, _turn(revised)]
-            question = fill(config.question_revised, answer=revised.text)
-            questioning = [*questioning, _turn(remark), Message(role="user", content=question)]
-        return self._end(prompt, draft, final, transcript, num_read)
 
-    def _teach(self, messages: list[Message]) -> Script[Reply]:
-        (reply,) = yield [Ask(self.teacher, messages, self.config.sampling)]
-        assert isinstance(reply, Reply)
-        self.teacher_failures.see(reply.error)
-        return reply
-
-    def _question(self, messages: list[Message]) -> Script[Reply]:
-        (reply,) = yield [Ask(self.assistant, messages, self.config.assistant_sampling)]
-        assert isinstance(reply, Reply)
-        self.assistant_failures.see(reply.error)
-        verdict = _verdict(reply)
-        self.ctx.count(f"verdict/{verdict}")
-        self.ctx.count("objections", int(verdict == "objection"))
-        return reply
-
-    def _end(
-        self, prompt: Prompt, draft: Reply, final: Reply, transcript: list[Message], num_read: int
-    ) -> Answer:
-        self.ctx.count(f"ending/{final.ending}")
-        outcome = ""
-        if draft.error is None:
-            self.ctx.count(f"turns/{num_read}")
-            outcome = self._compared(prompt, draft, final)
-            self.ctx.count(f"outcome/{outcome}")
-            self.ctx.count("answers/changed", int(outcome != "same"))
-        return answer_row(prompt, final, self.teacher.label, outcome=outcome, transcript=transcript)
-
-    def _compared(self, prompt: Prompt, draft: Reply, final: Reply) -> str:
-        question = prompt.messages[-1].content
-        before, after = (stated(r.text, question, prompt.target) for r in (draft, final))
-        if prompt.target:
-            was_right, right = (
-                read(reply.text, question, prompt.target).is_right for reply in (draft, final)
-            )
-            self.ctx.count("gold/rows")
-            self.ctx.count("gold/draft_right", int(was_right))
-            self.ctx.count("gold/final_right", int(right))
-            if was_right != right:
-                return "fixed" if right else "harmed"
-        return "same" if before == after else "changed"
+def _compared(ctx: Context, prompt: Prompt, draft: Reply, final: Reply) -> str:
+    """Return the outcome of a dialogue, by the answers that are stated before and after it."""
+    question, target = prompt.messages[-1].content, prompt.target
+    before, after = (stated(reply.text, question, target) for reply in (draft, final))
+    if target:
+        was_right, right = (read(reply.text, question, target).is_right for reply in (draft, final))
+        ctx.count("gold/rows")
+        ctx.count("gold/draft_right", int(was_right))
+        ctx.count("gold/final_right", int(right))
+        if was_right != right:
+            return "fixed" if right else "harmed"
+    return "same" if before == after else "changed"
 
 
 def _verdict(remark: Reply) -> str:

@@ -5,9 +5,7 @@ instruction is evidence for the check of the teacher's answer; the student never
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
-
-from pydantic import field_validator
+from typing import Annotated, Literal
 
 from spyhop.augment.answer import RESPONSE_TOKENS, Finished, answer_row, finish
 from spyhop.models import Model, Sampling
@@ -16,7 +14,7 @@ from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, pro
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.tables import table
-from spyhop.text.template import fill
+from spyhop.text.template import fill, places
 from spyhop.text.verdict import verdict_word
 
 PROMPTS: dict[str, str] = table("augment/prompts.toml")["explain"]
@@ -30,7 +28,7 @@ class ExplainConfig(Config):
     """Sampling of the answers."""
     check_sampling: Sampling = Sampling(max_new_tokens=256)
     """Sampling of the check."""
-    check: str = PROMPTS["check"]
+    check: Annotated[str, places("instruction", "answer", "text")] = PROMPTS["check"]
     """Prompt of the check, with `{instruction}`, `{answer}` and `{text}`."""
     revise: str = PROMPTS["revise"]
     """User turn below a contradicted answer, with `{text}` and `{finding}`."""
@@ -39,14 +37,6 @@ class ExplainConfig(Config):
     contradicted again."""
     unparsed: Literal["keep", "drop"] = "keep"
     """Whether to keep an answer whose check has no verdict."""
-
-    @field_validator("check")
-    @classmethod
-    def _has_its_places(cls, text: str) -> str:
-        for place in ("{instruction}", "{answer}", "{text}"):
-            if place not in text:
-                raise ValueError(f"it has no {place}")
-        return text
 
 
 def plan_explain(

@@ -88,19 +88,13 @@ def _groups(ctx: Context, prompts: Artifact, answers: Artifact) -> Iterator[list
                 found.append(held)
                 ctx.count("rows")
                 if held.error is not None:
-                    ctx.count(f"failed/{_kind(held)}")
+                    status = held.error.split(" ", 1)[0]
+                    kind = status if len(status) == 3 and status.isdigit() else "other"
+                    ctx.count(f"failed/{'refused' if held.ending == 'refused' else kind}")
                 held = next(stream, None)
             ctx.count("without_answer", int(not found))
             yield found
     assert held is None, f"answer {held.id} has no prompt"
-
-
-def _kind(row: Answer) -> str:
-    """Return the status at the start of an error, else `refused` or `other`."""
-    start = (row.error or "").split(" ", 1)[0]
-    if row.ending == "refused":
-        return "refused"
-    return start if start.isdigit() and len(start) == 3 else "other"
 
 
 def _longer(row: RawRow, answer: Answer) -> list[Any]:
@@ -156,6 +150,7 @@ def _write_tables(
     for name, kind in columns.items():
         full = full.append(pa.field(name, kind))
     full = full.remove_metadata()  # pandas' metadata describes the old columns
+    empty = schema.empty_table()
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
         for file in files:
             for batch in parquet_batches(file):
@@ -167,22 +162,13 @@ def _write_tables(
                 made[MESSAGES] = [
                     _longer(RawRow(str(file), turns[place]), answer) for place, answer in found
                 ]
-                taken = _fitted(batch, schema).take(pa.array([n for n, _ in found], pa.int64()))
+                own = pa.Table.from_batches([batch])  # columns of other files are null
+                own = pa.concat_tables([empty, own], promote_options="permissive")
+                own = own.take(pa.array([place for place, _ in found], pa.int64()))
                 arrays = [
                     pa.array(made[field.name], field.type)
                     if field.name in made
-                    else taken.column(field.name)
+                    else own.column(field.name)
                     for field in full
                 ]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
-
-
-def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the batch with the columns of the schema, in its order."""
-    arrays = [
-        batch.column(field.name).cast(field.type)
-        if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+                writer.write_table(pa.Table.from_arrays(arrays, schema=full))

@@ -5,7 +5,7 @@ fits its response is rated later. Classes are those of real outputs of small bac
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -122,8 +122,8 @@ class InstructionCheck:
         for piece in (self.asked.system_message, *self.asked.prompt.split("{response}")):
             prompt = words(piece)
             size = min(LEAK_WORDS, len(prompt))
-            runs = _runs(prompt, size) if size > 2 else set()
-            for start, run in enumerate(_in_order(stated, size)):
+            runs = set(_runs(prompt, size)) if size > 2 else set()
+            for start, run in enumerate(_runs(stated, size)):
                 if run in runs:
                     covered[start : start + size] = [True] * size
         if 2 * sum(covered) >= len(stated):
@@ -145,19 +145,20 @@ class InstructionCheck:
         parts = sentences(_QUOTED.sub("_", text))
         if len(parts) > 1 and _shared(response, stated, size) >= COPY_FRAC:
             return "answered"
-        known = _runs(response, size)
+        known = set(_runs(response, size))
         begun = [tuple(words(one)[:size]) for one in parts]  # in the response from the start on?
         own = (
             one
             for one, run in zip(parts, begun, strict=True)
-            if "?" in one or run not in (known if len(run) == size else _runs(response, len(run)))
+            if "?" in one
+            or (run and run not in (known if len(run) == size else _runs(response, len(run))))
         )
         return "" if any(asks(one) for one in own) else "copy"
 
 
 def is_loop(stated: Sequence[str]) -> bool:
     """Return whether a text repeats itself: under 60 % of its runs of four words are distinct."""
-    runs = list(_in_order(stated, 4))
+    runs = _runs(stated, 4)
     if len(runs) < 8:
         half = len(stated) // 2
         return half > 2 and list(stated[:half]) == list(stated[half:])
@@ -166,14 +167,10 @@ def is_loop(stated: Sequence[str]) -> bool:
 
 def _shared(stated: Sequence[str], other: Sequence[str], size: int) -> float:
     """Return the share of a text's runs of words that are in another text."""
-    runs, known = list(_in_order(stated, size)), _runs(other, size)
+    runs, known = _runs(stated, size), set(_runs(other, size))
     return sum(run in known for run in runs) / len(runs) if runs else 0.0
 
 
-def _in_order(stated: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    for start in range(len(stated) - size + 1):
-        yield tuple(stated[start : start + size])
-
-
-def _runs(stated: Sequence[str], size: int) -> set[tuple[str, ...]]:
-    return set(_in_order(stated, size))
+def _runs(stated: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Return every run of that many words, in order."""
+    return list(zip(*(stated[start:] for start in range(size)), strict=False))

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,9 @@ from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right, stated
 from spyhop.text.tables import table
+from spyhop.text.template import fill, places
 
+TELL_MESSAGE: str = table("augment/prompts.toml")["verify"]["tell_message"]
 WRONG_FRAC = 0.25
 """Planning figure: share of wrong answers, among first and among further samples."""
 
@@ -30,7 +32,7 @@ class VerifyConfig(Config):
     give_up: Literal["tell", "keep", "drop"] = "tell"
     """For prompts without a right response: `tell` gives the teacher the answer and requests an
     explanation, `keep` keeps the first response with its outcome, `drop` drops the row."""
-    tell_message: str = table("augment/prompts.toml")["verify"]["tell_message"]
+    tell_message: Annotated[str, places("target")] = TELL_MESSAGE
     """Appended to the last user turn; `{target}` is replaced by the gold answer."""
     votes: int = Field(0, ge=0)
     """Samples for a majority vote on a prompt without a gold answer; 0 takes one sample without a
@@ -42,8 +44,6 @@ class VerifyConfig(Config):
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "VerifyConfig":
-        if "{target}" not in self.tell_message:
-            raise ValueError("tell_message has no {target}")
         if self.votes == 1:
             raise ValueError("votes = 1 is not a vote; set 0, or 2 or more")
         if self.sampling.temperature == 0 and (self.votes or self.max_samples > 1):
@@ -92,19 +92,11 @@ def verify(
 
     Counts: `outcome/<outcome>`, `right/first` and `right/retry`, `tell/failed`, `ending/<ending>`.
     """
-    scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
+    scripts = (
+        (_against_gold if prompt.target else _by_vote)(ctx, config, prompt, teacher)
+        for prompt in prompts.rows(Prompt)
+    )
     yield from finish(ctx, scripts, teacher)
-
-
-def _checked(
-    ctx: Context, config: VerifyConfig, prompt: Prompt, teacher: Model
-) -> Script[Finished]:
-    if prompt.target:
-        return (yield from _against_gold(ctx, config, prompt, teacher))
-    if config.votes:
-        return (yield from _by_vote(config, prompt, teacher))
-    (reply,) = yield [Ask(teacher, prompt.messages, config.sampling)]
-    return Finished(answer_row(prompt, reply, teacher.label))
 
 
 def _against_gold(
@@ -115,7 +107,8 @@ def _against_gold(
         (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
         if _verdict(reply, prompt) == "right":
             ctx.count("right/retry" if sample else "right/first")
-            return Finished(_row(prompt, reply, teacher, "right", sample))
+            changes = {"outcome": "right", "sample_index": sample}
+            return Finished(answer_row(prompt, reply, teacher.label, **changes))
         first = first or reply
         if reply.error is not None:
             break
@@ -124,24 +117,25 @@ def _against_gold(
         return Finished(answer_row(prompt, first, teacher.label))
     if config.give_up == "tell":
         *before, last = prompt.messages
-        hint = config.tell_message.replace("{target}", prompt.target)
+        hint = fill(config.tell_message, target=prompt.target)
         asked = [*before, last.model_copy(update={"content": f"{last.content}\n\n{hint}"})]
         (told,) = yield [Ask(teacher, asked, config.sampling)]
         if told.error is None:
             verdict = _verdict(told, prompt)
             outcome = "told" if verdict == "right" else verdict
-            return Finished(_row(prompt, told, teacher, outcome))
+            return Finished(answer_row(prompt, told, teacher.label, outcome=outcome))
         ctx.count("tell/failed")
     verdict = _verdict(first, prompt)
-    row = _row(prompt, first, teacher, verdict)
+    row = answer_row(prompt, first, teacher.label, outcome=verdict)
     return Finished(row, drop=verdict if config.give_up == "drop" else "")
 
 
-def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Finished]:
+def _by_vote(
+    ctx: Context, config: VerifyConfig, prompt: Prompt, teacher: Model
+) -> Script[Finished]:
     """Take the first response of the majority; of equal answers, the earlier one."""
-    replies = yield [
-        Ask(teacher, prompt.messages, config.sampling, sample) for sample in range(config.votes)
-    ]
+    samples = range(config.votes or 1)
+    replies = yield [Ask(teacher, prompt.messages, config.sampling, n) for n in samples]
     question = prompt.messages[-1].content
     answers = [
         stated(reply.text, question) if reply.ending == "whole" else None for reply in replies
@@ -151,16 +145,13 @@ def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Fin
     if num_agreed:
         sample = answers.index(majority)
     else:
-        sample = next((n for n, reply in enumerate(replies) if reply.error is None), 0)
-    if replies[sample].error is not None:
+        sample = next((n for n in samples if replies[n].error is None), 0)
+    if not config.votes or replies[sample].error is not None:
         return Finished(answer_row(prompt, replies[sample], teacher.label))
     is_split = num_agreed == 0 or num_agreed < config.min_agreement * config.votes
-    row = _row(prompt, replies[sample], teacher, "split" if is_split else "voted", sample)
+    changes = {"outcome": "split" if is_split else "voted", "sample_index": sample}
+    row = answer_row(prompt, replies[sample], teacher.label, **changes)
     return Finished(row, drop="split" if is_split and config.split == "drop" else "")
-
-
-def _row(prompt: Prompt, reply: Reply, teacher: Model, outcome: str, sample: int = 0) -> Answer:
-    return answer_row(prompt, reply, teacher.label, outcome=outcome, sample_index=sample)
 
 
 def _verdict(reply: Reply, prompt: Prompt) -> str:

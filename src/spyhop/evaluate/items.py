@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from spyhop.collect.columns import read_options
-from spyhop.collect.reading import UnusedKeys
+from spyhop.collect.columns import UnusedKeys, read_options
 from spyhop.evaluate.lm_eval import LmEvalSuite
 from spyhop.evaluate.lm_eval_items import draw_shots, lm_eval_items
 from spyhop.evaluate.task import Task
@@ -23,7 +22,7 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import LINE, field, json_file, lines, matching
 from spyhop.store.rows import read_rows, row_files
-from spyhop.text.options import labels, listed
+from spyhop.text.choices import labels, listed
 from spyhop.text.sandbox import Sandbox
 from spyhop.text.template import fill, names
 

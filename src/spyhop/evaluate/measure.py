@@ -44,10 +44,10 @@ from spyhop.schema import (
 from spyhop.settings import validated
 from spyhop.stage import Calls, Context, Estimate, Estimates, stage
 from spyhop.store import Artifact, Artifacts, atomic_write, rows_of
+from spyhop.text.asking import declines
 from spyhop.text.choices import first_capital
+from spyhop.text.extract import exact_match, token_f1
 from spyhop.text.gold import Reading, gold_answer, read
-from spyhop.text.refusal import declines
-from spyhop.text.squad import exact_match, token_f1
 from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300

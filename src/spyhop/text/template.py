@@ -4,6 +4,8 @@ import json
 import re
 from functools import cache
 
+from pydantic import AfterValidator
+
 from spyhop.lazy import jinja2
 from spyhop.text.escape import markdown
 
@@ -18,6 +20,17 @@ def names(template: str) -> list[str]:
 def fill(template: str, **values: str) -> str:
     """Return a text with its `{name}`s replaced in one pass; the values are used as they are."""
     return _NAME.sub(lambda found: values.get(found[1], found[0]), template)
+
+
+def places(*required: str) -> AfterValidator:
+    """Return the check of a setting: its text must have these places."""
+
+    def check(template: str) -> str:
+        if missing := [name for name in required if f"{{{name}}}" not in template]:
+            raise ValueError(f"it has no {{{missing[0]}}}")
+        return template
+
+    return AfterValidator(check)
 
 
 def write_markdown(package: str, name: str, **values: object) -> str:
