@@ -89,7 +89,7 @@ def rank_arms(
         InputError: If an arm's teacher neither read nor wrote anything.
     """
     arms = {
-        arm: [costed(ctx.root, students[name], scores["base"], scores[name]) for name in names]
+        arm: [costed(ctx.root, students[name], scores[name], scores["base"], 0) for name in names]
         for arm, names in config.arms.items()
     }
     if free := [arm for arm, sizes in arms.items() if not sizes[-1].tokens]:
