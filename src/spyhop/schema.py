@@ -1,15 +1,6 @@
-"""The vocabulary: row types, the `Config` base, and the error tree.
+"""The vocabulary: row types, the `Config` base, and the errors.
 
-Errors, all with one clear line for the user (what, where, the value, the remedy):
-
-    SpyhopError
-    ├── InputError       a file, row or value from outside is invalid
-    ├── RecipeError      a recipe or its settings are invalid
-    ├── ArtifactError    the artifact store is damaged, locked or incomplete
-    ├── ModelError       a model cannot be opened or called
-    │   └── Unfinished   a model stopped replying; replies are kept, rerun to resume
-    ├── TrainingError    training cannot start or resume
-    └── NotInstalled     a library of an extra is not installed
+Every error has one clear line for the user: what, where, the value, the remedy.
 """
 
 from typing import Any, Literal, get_args
@@ -108,17 +99,17 @@ class Config(Frozen):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
         for info in cls.model_fields.values():
-            nested = None if info.description else model_in(info.annotation)
-            if nested is not None and issubclass(nested, Config):
-                info.description = (nested.__doc__ or "").partition("\n")[0]
+            nested = [] if info.description else models_in(info.annotation)
+            if nested and issubclass(nested[0], Config):
+                info.description = (nested[0].__doc__ or "").partition("\n")[0]
 
 
-def model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (a type expression)
-    """Return the first model that a type names, itself or within unions, lists and tables."""
+def models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 (a type expression)
+    """Return the models that a type names, itself or within unions, lists and tables."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (model_in(each) for each in get_args(annotation))
-    return next((each for each in inner if each is not None), None)
+        return [annotation]
+    inner = [model for each in get_args(annotation) for model in models_in(each)]
+    return list(dict.fromkeys(inner))
 
 
 class NoConfig(Config):

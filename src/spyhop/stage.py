@@ -253,16 +253,19 @@ class Stage:
     """Raised by hand whenever the same config and inputs give another output."""
     function: Callable[..., Any]
     writes: type[Row] | str
+    """A row type, `TABLES` or `FOLDER`."""
     config_type: type[Config]
     inputs: tuple[str, ...]
     optional: frozenset[str]
     plan: Callable[..., Estimate] | None
+    """`plan(config, **inputs: Estimate | Estimates)`, called before any run."""
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
     needs: str = ""
     """Extra of the package that it needs, whatever its inputs are."""
     has_parts: bool = False
-    """Whether shards can share it; they can share any stage that asks models with weights."""
+    """Whether it makes the parts of `ctx.shard` only, in `ctx.parts`. Shards also share stages
+    that ask models with weights."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -340,32 +343,23 @@ class Stage:
         num_rows = self._write(ctx, self.function(ctx, config, **opened))
         ctx.close()
         _check_sources(ctx.root, inputs)
-        record = Record(
-            key=self.key(config, inputs),
-            stage=self.name,
-            version=self.version,
-            config=config.model_dump(mode="json"),
-            inputs={
-                name: [
-                    InputRecord(
-                        name=origins.get(name, {}).get(slot, slot or name),
-                        slot=slot,
-                        key=item.key,
-                        digest=item.digest,
-                    )
-                    for slot, item in by_name(value).items()
-                ]
-                for name, value in inputs.items()
-            },
-            rows=num_rows,
-            counts=dict(sorted(ctx.counts.items())),
-            dropped=dict(sorted(ctx.dropped.items())),
-            usage=dict(sorted(ctx.usage.items())),
-            seconds=round(time.monotonic() - started, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            provenance=_PROVENANCE,
-        )
-        return work.finish(record)
+        made_from = {
+            name: [
+                InputRecord(
+                    name=origins.get(name, {}).get(slot, slot or name), slot=slot, key=item.key,
+                    digest=item.digest,
+                )
+                for slot, item in by_name(value).items()
+            ]
+            for name, value in inputs.items()
+        }  # fmt: skip
+        return work.finish(Record(
+            key=self.key(config, inputs), stage=self.name, version=self.version,
+            config=config.model_dump(mode="json"), inputs=made_from, rows=num_rows,
+            counts=dict(sorted(ctx.counts.items())), dropped=dict(sorted(ctx.dropped.items())),
+            usage=dict(sorted(ctx.usage.items())), seconds=round(time.monotonic() - started, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"), provenance=_PROVENANCE,
+        ))  # fmt: skip
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
         """Refuse a config or inputs that the stage does not take."""
@@ -407,33 +401,18 @@ def stage(
     needs: str = "",
     has_parts: bool = False,
 ) -> Callable[[Callable[..., Any]], Stage]:
-    """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
-
-    Args:
-        version: Raise it when the same config and inputs give another output.
-        writes: A row type, `TABLES` or `FOLDER`.
-        plan: `plan(config, **inputs: Estimate | Estimates)`, called before any run.
-        shows_names: Whether the output shows the names in a mapping of inputs; part of the key.
-        needs: Extra of the package that the function needs.
-        has_parts: Whether it makes the parts of `ctx.shard` only, in `ctx.parts`.
-    """
+    """Turn `function(ctx, config, *, inputs...)` into a `Stage` with these fields."""
 
     def wrap(function: Callable[..., Any]) -> Stage:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
         room = function.__module__.removeprefix("spyhop.").split(".")[0]
         return Stage(
-            name=f"{room}.{function.__name__}",
-            version=version,
-            function=function,
-            writes=writes,
-            config_type=parameters[1].annotation,
+            name=f"{room}.{function.__name__}", version=version, function=function, writes=writes,
+            config_type=parameters[1].annotation, plan=plan,
             inputs=tuple(parameter.name for parameter in parameters[2:]),
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
-            plan=plan,
-            shows_names=shows_names,
-            needs=needs,
-            has_parts=has_parts,
-        )
+            shows_names=shows_names, needs=needs, has_parts=has_parts,
+        )  # fmt: skip
 
     return wrap
 

@@ -5,7 +5,7 @@ import pytest
 import pairing
 import toys
 from spyhop.collect import SeedsConfig, read_seeds
-from spyhop.evaluate.outcome import HeldOutLogLikelihood
+from spyhop.evaluate.likelihood import HeldOutLogLikelihood
 from spyhop.report.humpback import _data_section, _pairs_section, of_score, pair_set
 from spyhop.report.students import (
     StudentRun,

@@ -14,22 +14,23 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
-from spyhop.cli.folder import writable
+from spyhop.cli.folder import output_folder, writable
+from spyhop.evaluate.suite import task_names
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
-from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.plan import warnings
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime, Shard
-from spyhop.schema import RecipeError
+from spyhop.schema import RecipeError, SpyhopError
 from spyhop.settings import HUB, read_toml
-from spyhop.store import Artifact
+from spyhop.store import RUNS, Artifact
 from spyhop.train.cost import describe_cost
 from spyhop.train.rank import dismiss_helpers, help_train, launched
 
@@ -39,10 +40,7 @@ PLAIN_WIDTH = 160
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that a file names, and where to run it."""
-    file = read_recipe(path, changes)
-    if file.recipe not in RECIPES:
-        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
-    return build(file, runtime)
+    return build(read_recipe(path, changes), runtime)
 
 
 def recipe_file(path: Path) -> Path:
@@ -102,6 +100,9 @@ def places(given: Sequence[str]) -> dict[str, str]:
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that the settings fill, and where to run it."""
+    if file.recipe not in RECIPES:
+        names = list(RECIPES)
+        raise RecipeError(f"{file.path}: recipe = {file.recipe!r} is unknown; known: {names}")
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
@@ -143,14 +144,9 @@ def run_task(
 ) -> dict[str, Artifact]:
     """Run the recipe of a command and return its artifacts, or print its plan and return none.
 
-    Args:
-        built: The recipe, and where it runs.
-        out: Output folder.
-        files: Results that are written to it.
-        plan: Whether to plan only.
-        first: Step that reads the rows; a plan runs it where only that counts them.
-        settles: Whether to release the budget reserved for lost requests.
-        reopens: Whether to ask for failed rows of finished steps again.
+    `files` are results that are written to `out`. `first` is the step that reads the rows: a plan
+    runs it where only that counts them. `settles` releases the budget reserved for lost requests,
+    `reopens` asks for failed rows of finished steps again.
     """
     recipe, runtime = built
     apart(recipe, out, files)
@@ -193,7 +189,7 @@ def run_and_report(
     try:
         with _ended_by_signals(received), Display(console) as display:
             made = run_recipe(
-                resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets, shard=shard
+                resolved, runtime, display, reopen=reopen, forgets=forgets, shard=shard
             )
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
@@ -208,6 +204,27 @@ def run_and_report(
     if page.exists():
         say(f"report: {page}")
     return made
+
+
+def words(kind: str, ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Yield words that a shell completes: `recipes`, `suites`, or `steps` of a recipe or past runs.
+
+    An error yields no word: a shell has no place to show it.
+    """
+    if kind == "recipes":
+        yield from ((name, recipe.summary) for name, recipe in RECIPES.items())
+    elif kind == "suites":
+        yield from ((name, "") for name in task_names())
+    else:
+        before = map(Path, ctx.args)  # not parsed where the last option still has no value
+        recipe, store = ctx.params.get("recipe") or next(before, None), ctx.params.get("store")
+        with suppress(SpyhopError, OSError):
+            if recipe is None:
+                links = output_folder(store).glob(f"{RUNS}/*/*")
+                yield from ((link.name, link.parent.name) for link in links if link.is_symlink())
+            else:
+                built, _ = load(recipe_file(recipe), ctx.params.get("set_") or [], {})
+                yield from ((step.name, step.stage.name) for step in built.steps)
 
 
 @contextmanager

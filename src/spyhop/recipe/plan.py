@@ -1,20 +1,25 @@
-"""Estimates of a run, before anything is spent."""
+"""Before anything is spent: estimates of a run, and checks of models, samples and budgets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spyhop.models import Local, ModelUse
-from spyhop.models.capabilities import LOG_PROBABILITIES, has_all
+from spyhop.lazy import missing
+from spyhop.models import Local, ModelUse, Sampling
+from spyhop.models.capabilities import LOG_PROBABILITIES, has_all, refusal
+from spyhop.models.doctor import reachable
 from spyhop.models.endpoint import Remote
 from spyhop.models.journal import left_state
-from spyhop.models.service import Demand
-from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
+from spyhop.models.service import Demand, Service
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use, mapped, models
 from spyhop.recipe.resolve import Resolved
+from spyhop.schema import ModelError, NotInstalled, RecipeError
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
-from spyhop.store import Artifact
+from spyhop.store import Artifact, canonical
 from spyhop.store.files import byte_lines, parquet_head
-from spyhop.train.cost import read_shape
+from spyhop.train import TuneConfig
+from spyhop.train.cost import FEWEST_STEPS, read_shape
 
 COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are estimated from bytes."""
@@ -78,7 +83,7 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
         if made := resolved.made.get(step.name):
             line = _recorded(step, made)
         else:
-            estimate = _with_local_time(step, _estimate(resolved, step, estimates), estimates)
+            estimate = _estimate(resolved, step, estimates)
             line = PlannedStep(
                 step=step, is_made=False, estimate=estimate, waits_for=tuple(undecided[step.name]),
                 demands=_demands(step, estimate, resolved.root),
@@ -86,13 +91,6 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
         estimates[step.name] = line.estimate
         lines.append(line)
     return lines
-
-
-def calls_of(estimate: Estimate) -> Calls:
-    """Return the sum of a step's calls over all its models."""
-    names = [each.name for each in fields(Calls)]
-    calls = list(estimate.calls.values())
-    return Calls(**{name: sum(getattr(each, name) for each in calls) for name in names})
 
 
 def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
@@ -105,9 +103,8 @@ def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
         rows=made.num_rows,
         row_tokens=num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN,
         parts=tuple(num for name, num in made.record.counts.items() if name.startswith("turn/")),
-        calls={"all": calls} if calls.requests else {},
-        seconds=made.record.seconds,
-    )
+        calls={"all": calls} if calls.requests else {}, seconds=made.record.seconds,
+    )  # fmt: skip
     usd = usage.get("usd", 0.0)
     demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
     shaped = _with_shape(estimate, made.path)
@@ -122,47 +119,25 @@ def _table_size(file: Path) -> tuple[int, int]:
 
 
 def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) -> Estimate:
-    """Return a stage's own estimate, with responses as long as the models' files expect them."""
+    """Return a stage's own estimate, with responses as long as the models' files expect them.
+
+    Models in this process add the time that they need for their calls, on one core.
+    """
     if step.stage.plan is None:
         return Estimate()
-    inputs = {
-        name: {slot: _of(ref, known, resolved.root) for slot, ref in value.items()}
-        if isinstance(value, dict)
-        else _of(value, known, resolved.root)
-        for name, value in step.inputs.items()
-    }
+    inputs = mapped(step, lambda ref: _of(ref, known, resolved.root))
     estimate = step.stage.plan(step.config, **inputs)
-    services = {name: use.service for name, use in models(step).items() if use.service is not None}
-    calls = {
-        name: services[name].expected(each) if name in services else each
-        for name, each in estimate.calls.items()
-    }
-    return replace(estimate, calls=calls)
-
-
-def _with_local_time(
-    step: RecipeStep, estimate: Estimate, known: Mapping[str, Estimate]
-) -> Estimate:
-    """Add the time that models in this process need for their calls, on one core."""
-    seconds = estimate.seconds
+    calls, seconds = dict(estimate.calls), estimate.seconds
     for name, use in models(step).items():
-        calls = estimate.calls.get(name)
-        if calls is None or not isinstance(use.config, Local) or use.folder is None:
+        if name not in calls:
             continue
-        size = _size(use.folder, known) or UNKNOWN_PARAMETERS
-        read, written = calls.prompt_tokens, DECODING_FACTOR * calls.response_tokens
-        seconds += 2 * size * (read + written) / CORE_FLOPS
-    return replace(estimate, seconds=seconds)
-
-
-def _size(folder: RecipeStep | Source | Chosen, known: Mapping[str, Estimate]) -> int:
-    """Return the parameters of a model, where they are known."""
-    while isinstance(folder, Chosen):
-        folder = folder.after
-    if isinstance(folder, RecipeStep):
-        return known[folder.name].parameters
-    shape = read_shape(folder.path)
-    return shape.parameters if shape else 0
+        if use.service is not None:
+            calls[name] = use.service.expected(calls[name])
+        if isinstance(use.config, Local) and use.folder is not None:
+            size = _of(use.folder, known, resolved.root).parameters or UNKNOWN_PARAMETERS
+            written = DECODING_FACTOR * calls[name].response_tokens
+            seconds += 2 * size * (calls[name].prompt_tokens + written) / CORE_FLOPS
+    return replace(estimate, calls=calls, seconds=seconds)
 
 
 def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Demand]:
@@ -178,15 +153,13 @@ def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Dema
     return found
 
 
-def _of(
-    ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate], root: Path
-) -> Estimate:
+def _of(ref: Ref, known: Mapping[str, Estimate], root: Path) -> Estimate:
     while isinstance(ref, Chosen):
         ref = ref.after
     if isinstance(ref, RecipeStep):
         return known[ref.name]
     if isinstance(ref, Source):
-        return _text_of(ref)
+        return _text_of(ref.path)
     if isinstance(ref, Use) and isinstance(ref.config, Remote) and ref.service is not None:
         names = (LOG_PROBABILITIES, "prefill")
         is_scored = has_all(root, ref.config.model, ref.service, names)
@@ -194,22 +167,22 @@ def _of(
     return Estimate()
 
 
-def _text_of(source: Source) -> Estimate:
-    path = source.path
+def _text_of(path: Path) -> Estimate:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     sizes = [file.stat().st_size for file in files]
     unpacked = sum(
         size * (UNPACKED_RATIO if file.suffix in PACKED_SUFFIXES else 1)
         for file, size in zip(files, sizes, strict=True)
     )
-    if sum(sizes) > COUNTED_BYTES:
-        rows, row_tokens = sum(sizes) // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
-        return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked, path=path)
-    counted = [_counted(file) for file in files]
-    rows, num_bytes = sum(num for num, _ in counted), sum(size for _, size in counted)
+    rows, row_bytes, parts = sum(sizes) // LINE_BYTES, float(LINE_BYTES), tuple[int, ...]()
+    if sum(sizes) <= COUNTED_BYTES:
+        counted = [_counted(file) for file in files]
+        parts = tuple(num for num, _ in counted)
+        rows = sum(parts)
+        row_bytes = sum(size for _, size in counted) / max(1, rows)
     found = Estimate(
-        rows=rows, row_tokens=num_bytes / max(1, rows) / CHARS_PER_TOKEN,
-        parts=tuple(num for num, _ in counted), num_bytes=unpacked, path=path,
+        rows=rows, row_tokens=row_bytes / CHARS_PER_TOKEN, parts=parts, num_bytes=unpacked,
+        path=path,
     )  # fmt: skip
     return _with_shape(found, path)
 
@@ -233,3 +206,107 @@ def _counted(file: Path) -> tuple[int, int]:
         num_lines += 1
         num_bytes += len(line)
     return num_lines, num_bytes
+
+
+def check_extras(resolved: Resolved) -> None:
+    """Refuse a run whose due steps need libraries that are not installed."""
+    due = (step for step in resolved.recipe.steps if step.name not in resolved.made)
+    for text in _missing_extras(due):
+        raise NotInstalled(f"nothing was run yet; {text}")
+
+
+def _missing_extras(steps: Iterable[RecipeStep]) -> Iterator[str]:
+    """Yield a line for each extra that is not installed, with the first step that needs it."""
+    first: dict[str, str] = {}
+    for step in steps:
+        for extra in (step.stage.needs, *(use.config.needs for use in models(step).values())):
+            first.setdefault(extra, step.name)
+    yield from filter(None, (missing(f"step {name}", extra) for extra, name in first.items()))
+
+
+def check_models(resolved: Resolved) -> None:
+    """Check what due steps need of served models, and their keys and connections if several.
+
+    A single model's key needs no separate check: its first request fails before anything is paid.
+    """
+    due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
+    served: dict[str, tuple[Remote, Service]] = {}
+    for step in due:
+        sampling, uses = getattr(step.config, "sampling", None), models(step).values()
+        for use in uses:
+            if use.service is None or not isinstance(use.config, Remote):
+                continue
+            config = use.config
+            served[canonical(config)] = config, use.service
+            if isinstance(sampling, Sampling) and len(uses) == 1 and (
+                reason := refusal(resolved.root, config.model, use.service, sampling, config.omit)
+            ):  # fmt: skip
+                raise ModelError(f"nothing was sent yet; {step.name}: {config.label}: {reason}")
+    if len(served) < 2:
+        return
+    failed = [
+        f"{config.label}: {check.name}: {check.text}"
+        for config, service in served.values()
+        for check in reachable(config, service)
+        if not check.ok
+    ]
+    if failed:
+        raise ModelError(f"nothing was sent yet; {'; '.join(failed)}")
+
+
+def check_samples(recipe: Recipe) -> None:
+    """Refuse several samples of one prompt where temperature 0 is sent: they would be equal."""
+    for step in recipe.steps:
+        sampling = getattr(step.config, "sampling", None)
+        sent = [
+            use
+            for use in models(step).values()
+            if not (isinstance(use.config, Remote) and "temperature" in use.config.omit)
+        ]
+        for name in ("num_samples", "num_instructions"):
+            num = getattr(step.config, name, 1)
+            if sent and isinstance(sampling, Sampling) and sampling.is_greedy and num > 1:
+                raise RecipeError(
+                    f"{step.name}: {name} = {num} at temperature 0 gives equal samples; set "
+                    "sampling.temperature above 0"
+                )
+
+
+def warnings(lines: Sequence[PlannedStep]) -> Iterator[str]:
+    """Yield a line for each missing extra, too small budget and too short training."""
+    due = [line for line in lines if not line.is_made]
+    yield from _missing_extras(line.step for line in due)
+    yield from _budgets(due)
+    for line in due:
+        config, tokens = line.step.config, line.estimate.trained_tokens
+        if isinstance(config, TuneConfig) and tokens:
+            steps = -(-tokens // config.batch_tokens)
+            if steps < FEWEST_STEPS:
+                yield (
+                    f"{line.step.name}: {steps} training steps are too few to learn from; lower "
+                    f"train.batch_tokens ({config.batch_tokens:,}), or train for more epochs"
+                )
+
+
+def _budgets(due: Sequence[PlannedStep]) -> Iterator[str]:
+    budgets: dict[str, float] = {}
+    expected, highest = defaultdict[str, float](float), defaultdict[str, float](float)
+    for line in due:
+        for use in models(line.step).values():
+            label, demand = use.config.label, line.demands.get(use.config.label)
+            if use.service is not None and use.service.budget_usd is not None and demand:
+                budgets[label] = use.service.budget_usd
+                expected[label] += demand.usd
+                highest[label] += demand.most_usd
+    for label, budget in budgets.items():
+        start = f"{label}: budget_usd = {budget:,.2f}"
+        if budget < expected[label]:
+            yield (
+                f"{start} is below the expected cost of ${expected[label]:,.2f}; the run will stop "
+                "before its end"
+            )
+        elif budget < highest[label]:
+            yield (
+                f"{start} covers the expected ${expected[label]:,.2f}, not the highest cost of "
+                f"${highest[label]:,.2f}"
+            )

@@ -23,7 +23,7 @@ from spyhop.report.arm_figures import (
     verdict,
 )
 from spyhop.report.charts import Spec, curves, span, spans
-from spyhop.report.costs import CostedStudent, point_cost_section, teacher_cost
+from spyhop.report.costs import CostedStudent, mean_student, point_cost_section, teacher_cost
 from spyhop.report.curation import (
     Curated,
     CuratedSet,
@@ -77,7 +77,7 @@ class ArmsConfig(Config):
     """By the name of documents, rated and kept pairs."""
 
 
-@report_stage(version=6)
+@report_stage(version=7)
 def arms_page(
     ctx: Context,
     config: ArmsConfig,
@@ -195,11 +195,13 @@ def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> R
     }
     over = right.get("base", chance)
     for arm in experiment.arms:
-        last = [students[each.run.phases[-1]] for each in experiment.of(arm) if each.run.phases]
-        costs = [teacher_cost(root, student) for student in last]
-        if costs:
-            mean = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}
-            arms[experiment.title(arm)] = [CostedStudent(right[arm] - over, mean)]
+        runs = [each for each in experiment.of(arm) if each.run.phases]
+        costs = [teacher_cost(root, students[each.run.phases[-1]]) for each in runs]
+        seeds = [
+            CostedStudent(right[arm] - over, cost, each.tokens)
+            for each, cost in zip(runs, costs, strict=True)
+        ]
+        arms[experiment.title(arm)] = [mean_student(seeds)] if seeds else []
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
 
 

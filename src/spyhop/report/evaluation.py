@@ -24,9 +24,9 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
-from spyhop.evaluate.asking import option_requests, request_of
-from spyhop.evaluate.published import published
+from spyhop.evaluate.measure import option_requests, request_of
 from spyhop.evaluate.rates import ALL
+from spyhop.evaluate.suite import published
 from spyhop.report.charts import radar, span, spans
 from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
 from spyhop.report.html import (

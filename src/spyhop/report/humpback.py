@@ -23,6 +23,7 @@ from spyhop.report.students import (
     Seen,
     StudentRun,
     StudentScores,
+    costs_section,
     paired_section,
     quality_section,
     results_of,
@@ -109,7 +110,7 @@ class HumpbackPageConfig(Config):
     """System message at inference."""
 
 
-@report_stage(version=9)
+@report_stage(version=10)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
@@ -174,6 +175,7 @@ def humpback_page(
     if accuracy:
         first.text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
+    sections += costs_section(ctx.root, seen, students)
     pairs = {"seeds": seeds, **augmented}
     left = ({"step": name, "segments left": each.num_rows} for name, each in steps.items())
     sections += [

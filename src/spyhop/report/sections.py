@@ -16,9 +16,9 @@ from spyhop.schema import Answer
 from spyhop.statistics import wilson
 from spyhop.store import Artifact, Artifacts, rows_of
 from spyhop.train import read_metrics, read_sample, read_speed
-from spyhop.train.card import probe_figures
 from spyhop.train.cost import FEWEST_STEPS
 from spyhop.train.probe import Probed
+from spyhop.train.release import probe_figures
 
 CURVE_POINTS = 200
 NUM_EXAMPLES, NUM_PROBED, NUM_DROPPED = 5, 4, 3

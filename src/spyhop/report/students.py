@@ -6,12 +6,14 @@ Two pages show nothing else: data sets by equal tokens (both whales together), a
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from spyhop.evaluate import compare, outcomes
 from spyhop.report.arm_figures import verdict
 from spyhop.report.charts import Spec, curves, span
+from spyhop.report.costs import CostedStudent, costed, mean_student, point_cost_section
 from spyhop.report.html import ReportSection, Table, prose, report_stage, section, write_page
 from spyhop.report.sections import (
     audit_section,
@@ -130,6 +132,26 @@ def paired_table(seen: Seen) -> Table:
 def paired_section(name: str, seen: Seen) -> ReportSection:
     """Return a section of the page's texts with the students and their differences."""
     return section(name).table(paired_table(seen)).text(prose("one_run"))
+
+
+def costs_section(
+    root: Path, seen: Mapping[str, StudentScores], students: Artifacts, tokens: float = 0
+) -> list[ReportSection]:
+    """What a point over guessing cost, for each kind of data at its sizes.
+
+    Each student was trained on `tokens`; 0: on those of its last phase.
+    """
+    arms: dict[str, dict[int | None, list[CostedStudent]]] = {}
+    for name, each in seen.items():
+        if "accuracy" in each.scores and each.run.table != "messages":  # students asked differently
+            trained = tokens or read_metrics(students[name])["tokens"]
+            scores = each.scores["accuracy"]
+            sizes = arms.setdefault(f"{each.run.kind} {each.run.student}".strip(), {})
+            one = costed(root, students[name], scores, None, trained)
+            sizes.setdefault(each.run.num_rows, []).append(one)
+    means = {kind: list(map(mean_student, sizes.values())) for kind, sizes in arms.items()}
+    found = point_cost_section(means, "guessing")
+    return [found] if found else []
 
 
 def quality_section(seen: Seen) -> ReportSection:
@@ -257,7 +279,7 @@ class CombinedPageConfig(Config):
     """Names of the answers that each student was trained on."""
 
 
-@report_stage(version=5)
+@report_stage(version=6)
 def combined_page(
     ctx: Context,
     config: CombinedPageConfig,
@@ -283,6 +305,7 @@ def combined_page(
     sections = [
         compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
+        *costs_section(ctx.root, seen, students, config.tokens),
         section("evidence").rows(map(_checks, sets[COMBINED].values())),
         rows_section(sets[COMBINED]),
         mask_section(students[COMBINED]),
@@ -311,7 +334,7 @@ class ScalePageConfig(Config):
     """Data set, size and seed of each student, by its name."""
 
 
-@report_stage(version=3)
+@report_stage(version=4)
 def scale_page(
     ctx: Context,
     config: ScalePageConfig,
@@ -325,9 +348,11 @@ def scale_page(
     taken: dict[Measure, Artifacts | None] = {
         "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
     }  # fmt: skip
-    seen = list(seen_by(config.runs, taken).values())
+    by_name = seen_by(config.runs, taken)
+    seen = list(by_name.values())
     sections = [
         scaling_section(seen),
+        *costs_section(ctx.root, by_name, students),
         training_section({name: [step] for name, step in students.items()}),
         data_section(students=students),
     ]

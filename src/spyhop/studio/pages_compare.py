@@ -45,7 +45,7 @@ from spyhop.studio.lookup import (
 from spyhop.studio.people import PEOPLE, people_rows, put
 from spyhop.studio.site import artifact_of, page, site_of
 from spyhop.studio.vote_page import pairs_json
-from spyhop.text.marks import marks
+from spyhop.text.extract import marks
 
 nav = [("Compare", "/compare"), ("Vote", "/vote")]
 VERDICTS = ("evaluate.judge", "evaluate.ready_verdicts")

@@ -20,8 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from spyhop.augment.answer import AnswerConfig
-from spyhop.evaluate.asking import request_of
-from spyhop.evaluate.measure import MeasureConfig
+from spyhop.evaluate.measure import MeasureConfig, request_of
 from spyhop.models import Request as ModelRequest
 from spyhop.models import Sampling
 from spyhop.models.base import request_key
