@@ -49,7 +49,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     from spyhop.models.folder import load_tokenizer
     from spyhop.render import ORCA, Renderer
     from spyhop.schema import Message
-    from spyhop.train.new_model import add_padding, save
+    from spyhop.train.base import add_padding, save
 
     work = options.work
     lines: list[str] = []

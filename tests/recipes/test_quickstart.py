@@ -184,7 +184,7 @@ def test_a_round_and_pairs_are_compared_with_their_controls(tmp_path: Path):
     """In miniature: who read what, and a page with the round's draws and the pairs' metrics."""
     arms = ["start", "pairs", "chosen", "first", "failures", "at-random"]
     changes = [f"settings.0.arms={json.dumps(arms)}", 'settings.0.teacher="slips"']
-    changes += ["settings.0.teacher_queries=20", "settings.0.num_queries=500", "snapshots=[]"]
+    changes += ["settings.0.teacher_queries=20", "settings.0.num_queries=100", "snapshots=[]"]
     subprocess.run(_command(tmp_path, *changes), check=True, capture_output=True, timeout=300)
     folder = tmp_path / "runs/quickstart"
     rows = {

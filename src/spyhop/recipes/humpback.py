@@ -15,7 +15,7 @@ from spyhop.augment import ForwardConfig, backtranslate, format_pairs, reverse_p
 from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.evaluate import HeldOutConfig, measure, score_held_out
-from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
+from spyhop.evaluate.likelihood import RoundTripConfig, round_trip
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipe.promote import promote

@@ -88,11 +88,11 @@ TEACHERS = {
 """Teachers of the arms of several answers."""
 ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 6, 1.0, 20
 """Of the arm `divergence`: responses of a step, passes over the queries, tokens compared."""
-NUM_PAIRED, BETA, PAIRS_RATE = 4, 0.1, 0.05
+NUM_PAIRED, BETA, PAIRS_RATE = 4, 0.1, 0.015
 """Of the arm `pairs`: answers to a query; of DPO the strength, and rates as a share of the first
-training's."""
-DEV_QUERIES, LONG = 400, Stratum(by="topic", topics=(r"[e-h]\) ",))
-"""Of a round: queries on which errors are measured, and five steps or more as a stratum."""
+training's (ADR 0041)."""
+DEV_FRAC, LONG = 0.1, Stratum(by="topic", topics=(r"[e-h]\) ",))
+"""Of a round: share of the queries on which errors are measured; five steps or more, a stratum."""
 SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
@@ -125,7 +125,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                     run.measure(arm, trained, message, share)
     audits = _audits(r, config, page)
     is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
-    caveats = (
+    caveats: tuple[str, ...] = (
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
@@ -323,14 +323,12 @@ def _in_round(
     def score(name: str, model: RecipeStep) -> RecipeStep:
         return run.measure(ROUND[name], [model], text)
 
-    name = f"{setting.name}.{run.seed}"
+    name, num_dev = f"{setting.name}.{run.seed}", max(1, round(DEV_FRAC * setting.num_queries))
     part = run.r.within(f"{name}.")
-    dev = part.add(
-        "dev", draw_failing, DrawFailingConfig(num_rows=DEV_QUERIES, seed=run.seed),
-        prompts=pool, known={"taken": few},
-    )  # fmt: skip
+    some = DrawFailingConfig(num_rows=num_dev, seed=run.seed)
+    dev = part.add("dev", draw_failing, some, prompts=pool, known={"taken": few})
     how_many = RoundsConfig(
-        add_queries=setting.teacher_queries, dev_queries=DEV_QUERIES, strata=(LONG,)
+        add_queries=setting.teacher_queries, dev_queries=num_dev, strata=(LONG,)
     )
     own = asked_under("", setting).sampling
     rounds = Rounds(part, how_many, run.seed, own, pool, dev, teach, train, score)
