@@ -2,9 +2,9 @@
 
 from random import Random
 
-from spyhop.world.copying import copy_example, tokenizer_text, vocabulary
 from spyhop.world.family import CAST
 from spyhop.world.problem import parse
+from spyhop.world.stages import copy_example, tokenizer_text, vocabulary
 
 
 def test_the_response_copies_the_list() -> None:

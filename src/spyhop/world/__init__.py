@@ -1,6 +1,5 @@
 """The embedded world: generated problems, and a solver that answers them as a teacher would."""
 
-from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.documents import (
     MENU,
     SOLUTIONS,
@@ -27,6 +26,7 @@ from spyhop.world.solver import (
     style_of,
 )
 from spyhop.world.stages import (
+    COPY_SYSTEM,
     CopiesConfig,
     FamilyName,
     Judge,
@@ -34,8 +34,10 @@ from spyhop.world.stages import (
     Solver,
     Steps,
     TokenizerConfig,
+    copy_example,
     draw_copies,
     draw_items,
     draw_queries,
+    tokenizer_text,
     train_tokenizer,
 )
