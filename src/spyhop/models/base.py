@@ -366,22 +366,16 @@ class Model:
 class BatchModel(Model):
     """A model in process, which answers in batches: here, on a cluster, or shared with shards."""
 
-    def __init__(
-        self,
-        *,
-        connect: Callable[[], Backend],
-        identity: str,
-        label: str,
-        ctx: Context,
-        config: ModelConfig | None = None,
-    ) -> None:
-        super().__init__(identity=identity, label=label, ctx=ctx, config=config)
-        self._worker = BatchWorker(connect, label)
+    def __init__(self, *, connect: Callable[[], Backend], **about: Any) -> None:  # noqa: ANN401
+        super().__init__(**about)
+        ctx = self._ctx
+        self._worker = BatchWorker(connect, self.label)
         self._cluster: Cluster | None = None
-        has_weights = bool(config and config.needs)
+        has_weights = bool(self.config and self.config.needs)
         self._on = ctx.runtime.on if has_weights else ""
         self._shard = ctx.shard if has_weights else None
-        self._files = ReplyFiles(ctx.root, identity, self._journal, is_shard=ctx.shard is not None)
+        is_shard = ctx.shard is not None
+        self._files = ReplyFiles(ctx.root, self.identity, self._journal, is_shard=is_shard)
         ctx.resources.callback(self._files.flush)
 
     def _finish(self, window: Window) -> dict[str, str]:

@@ -139,7 +139,13 @@ class _Backend:
         """Score one batch. A longer text is read in pieces; each label's highest score counts."""
         found: dict[int, list[float]] = {}
         read = Counter[int]()
-        fits = [row for row, request in enumerate(batch) if self._fits(request.continuation)]
+        room = self._window - SPARE_TOKENS
+        fits = [
+            row
+            for row, request in enumerate(batch)
+            if not (second := request.continuation)
+            or len(self._tokenizer(second, verbose=False)["input_ids"]) <= room
+        ]
         for row, num_tokens, scores in self._pieces([batch[row] for row in fits]):
             place = fits[row]
             read[place] += num_tokens
@@ -153,11 +159,6 @@ class _Backend:
             )
             for row, request in enumerate(batch)
         ]
-
-    def _fits(self, second: str) -> bool:
-        """Whether a second text leaves room for a piece of the first."""
-        ids = self._tokenizer(second, verbose=False)["input_ids"] if second else []
-        return bool(len(ids) <= self._window - SPARE_TOKENS)
 
     def _pieces(self, batch: Sequence[Request]) -> Iterator[tuple[int, int, list[float]]]:
         """Yield (row, tokens, scores) of every piece of the texts."""
