@@ -12,21 +12,16 @@ from spyhop.world.documents import (
 )
 from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, Rewarded
-from spyhop.world.problem import Problem, Split, draw, draw_split, parse
+from spyhop.world.problem import Problem, parse
 from spyhop.world.solver import (
     BY_ID,
-    SYSTEM_MESSAGES,
     TA,
     TEACHER,
     UNKNOWN,
     SolverConfig,
-    Style,
-    StyledMessage,
     respond,
-    style_of,
 )
 from spyhop.world.stages import (
-    COPY_SYSTEM,
     CopiesConfig,
     FamilyName,
     Judge,
@@ -34,7 +29,6 @@ from spyhop.world.stages import (
     Solver,
     Steps,
     TokenizerConfig,
-    copy_example,
     draw_copies,
     draw_items,
     draw_queries,
