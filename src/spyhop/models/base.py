@@ -41,6 +41,8 @@ from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
 ROWS_AT_ONCE = 16
+BATCH = 500
+"""Requests of a batch, where the model does not say how it batches them."""
 CHOICES_READ = 2
 """Version of reading an endpoint's probabilities; raised when it changes, so that choices are
 requested again."""
@@ -80,6 +82,7 @@ class Backend(Protocol):
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Split the requests of a call into batches; a function of the list alone."""
+        return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
 
 CANNOT: dict[Kind, str] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spyhop.lazy import torch
-from spyhop.models.base import ModelConfig
+from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Kind, Labels, Request
 from spyhop.models.folder import load_model, load_tokenizer
 from spyhop.models.local import pick_device
@@ -85,12 +85,9 @@ class LabelClassifier(ModelConfig):
         return _LinearBackend(fit_linear(texts, is_dropped))
 
 
-class _LinearBackend:
+class _LinearBackend(Backend):
     def __init__(self, model: LinearClassifier) -> None:
         self._model = model
-
-    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
-        return [list(requests)]
 
     def classify(self, batch: Sequence[Request]) -> list[Labels]:
         found = self._model([request.messages[-1].content for request in batch])

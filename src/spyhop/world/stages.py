@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Kind, Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, Query, prompt_turns
@@ -23,7 +23,6 @@ from spyhop.world.solver import SYSTEM_MESSAGES, TEACHER, SolverConfig, correct,
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
-BATCH = 500
 COPY_SYSTEM = "Copy the list."
 """System message of the copying stage."""
 
@@ -95,14 +94,11 @@ class Judge(ModelConfig):
         return _RuleBackend(lambda system, query, sample: (verdict(self.rules, query), None))
 
 
-class _RuleBackend:
+class _RuleBackend(Backend):
     """Answers by a function of system message, user turn and sample; greedily all are the first."""
 
     def __init__(self, answer: Callable[[str, str, int], tuple[str, float | None]]) -> None:
         self._answer = answer
-
-    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
-        return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         replies = []
@@ -181,19 +177,18 @@ def draw_copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
 @stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3), needs="local")
 def train_tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
+    pre = tokenizers.pre_tokenizers
     words = tokenizers.Tokenizer(tokenizers.models.BPE())
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(WORD), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+    cut = pre.Split(tokenizers.Regex(WORD), "isolated")
+    words.pre_tokenizer = pre.Sequence(
+        [cut, pre.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     words.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=config.vocabulary,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=pre.ByteLevel.alphabet(),
         show_progress=False,
     )
     told = tokenizer_text(Random(f"tokenizer/{config.seed}"))
