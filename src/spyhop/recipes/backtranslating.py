@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
-from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
+from spyhop.augment.backtranslate import ReadSegmentsConfig, read_segments
 from spyhop.collect.pairs import PAIRS, LinesConfig, write_lines
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
