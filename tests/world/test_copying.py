@@ -16,16 +16,6 @@ def test_the_response_copies_the_list() -> None:
         assert listed.startswith("a) ") and parse(query) is None
 
 
-def test_lists_are_drawn_from_the_given_words() -> None:
-    query, _ = copy_example(Random(1), words=("red", "blue"))
-    assert set(query.replace(".", "").split()) <= {
-        "First",
-        "red",
-        "blue",
-        *["a)", "b)", "c)", "d)", "e)", "f)"],
-    }
-
-
 def test_the_vocabulary_holds_names_states_and_the_words_of_templates() -> None:
     words = vocabulary()
     assert {*CAST, "heads", "north", "Monday", "clockwise", "honest", "marbles", "7"} <= set(words)

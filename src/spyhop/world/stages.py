@@ -227,9 +227,9 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def copy_example(rng: Random, words: Sequence[str] = ()) -> tuple[str, str]:
+def copy_example(rng: Random) -> tuple[str, str]:
     """Draw a lettered list of random words and its copy: a query and the response to it."""
-    words = words or vocabulary()
+    words = vocabulary()
     first = rng.choice(words)
     items = [" ".join(rng.choices(words, k=rng.randint(1, 5))) for _ in range(rng.randint(3, 6))]
     listed = " ".join(f"{LETTERS[i]}) {item}." for i, item in enumerate(items))
