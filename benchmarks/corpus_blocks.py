@@ -28,9 +28,8 @@ import numpy as np
 import trafilatura
 from corpus_pages import Snippets, article_scores, bootstrap, plain, summary, theirs
 
-from spyhop.corpus.blocks import MIN_PROBABILITY, Trees, chosen, matrix
+from spyhop.corpus.blocks import MIN_PROBABILITY, Trees, chosen, features, matrix
 from spyhop.corpus.charset import decode
-from spyhop.corpus.features import features
 from spyhop.corpus.formulas import with_formulas
 from spyhop.corpus.scan import Block, Scan, scan
 

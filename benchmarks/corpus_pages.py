@@ -25,8 +25,8 @@ import numpy as np
 import trafilatura
 
 from spyhop.corpus import scan
-from spyhop.corpus.extract import ExtractConfig, extract
 from spyhop.corpus.scan import Block
+from spyhop.corpus.work import ExtractConfig, extract
 
 ROUNDS = 3
 NUM_SAMPLES = 10_000

@@ -22,7 +22,7 @@ from spyhop.statistics import (
     wilson,
     win_rate,
 )
-from spyhop.text.style import style_of
+from spyhop.text.form import style_of
 
 POINTS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 

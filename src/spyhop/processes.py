@@ -219,19 +219,18 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (message.memory_bytes, most))
         return message
 
+    def read() -> None:
+        try:
+            while True:
+                messages.put(inbox.recv())
+        except EOFError:  # the parent has ended: drop the work in progress
+            os._exit(0)
+        except Exception:  # noqa: BLE001 (the edge of a process: a message that cannot be read)
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+
     with suppress(BrokenPipeError):  # the parent has ended
         module, _, name = sys.argv[1].partition(":")
         serve = getattr(import_module(module), name)
-        threading.Thread(target=_read, args=(inbox, messages), daemon=True).start()
+        threading.Thread(target=read, daemon=True).start()
         serve(receive, outbox.send)
-
-
-def _read(inbox: Connection, messages: SimpleQueue[Any]) -> None:
-    try:
-        while True:
-            messages.put(inbox.recv())
-    except EOFError:  # the parent has ended: drop the work in progress
-        os._exit(0)
-    except Exception:  # noqa: BLE001 (the edge of a process: a message that cannot be read)
-        sys.excepthook(*sys.exc_info())
-        os._exit(1)

@@ -1,15 +1,6 @@
-"""The vocabulary: row types, the `Config` base, and the error tree.
+"""The vocabulary: row types, the `Config` base, and the errors.
 
-Errors, all with one clear line for the user (what, where, the value, the remedy):
-
-    SpyhopError
-    ├── InputError       a file, row or value from outside is invalid
-    ├── RecipeError      a recipe or its settings are invalid
-    ├── ArtifactError    the artifact store is damaged, locked or incomplete
-    ├── ModelError       a model cannot be opened or called
-    │   └── Unfinished   a model stopped replying; replies are kept, rerun to resume
-    ├── TrainingError    training cannot start or resume
-    └── NotInstalled     a library of an extra is not installed
+Every error has one clear line for the user: what, where, the value, the remedy.
 """
 
 from typing import Any, Literal, get_args

@@ -253,16 +253,19 @@ class Stage:
     """Raised by hand whenever the same config and inputs give another output."""
     function: Callable[..., Any]
     writes: type[Row] | str
+    """A row type, `TABLES` or `FOLDER`."""
     config_type: type[Config]
     inputs: tuple[str, ...]
     optional: frozenset[str]
     plan: Callable[..., Estimate] | None
+    """`plan(config, **inputs: Estimate | Estimates)`, called before any run."""
     shows_names: bool = False
     """Whether its output shows the names of its inputs, which are then part of the key."""
     needs: str = ""
     """Extra of the package that it needs, whatever its inputs are."""
     has_parts: bool = False
-    """Whether shards can share it; they can share any stage that asks models with weights."""
+    """Whether it makes the parts of `ctx.shard` only, in `ctx.parts`. Shards also share stages
+    that ask models with weights."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
@@ -407,16 +410,7 @@ def stage(
     needs: str = "",
     has_parts: bool = False,
 ) -> Callable[[Callable[..., Any]], Stage]:
-    """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
-
-    Args:
-        version: Raise it when the same config and inputs give another output.
-        writes: A row type, `TABLES` or `FOLDER`.
-        plan: `plan(config, **inputs: Estimate | Estimates)`, called before any run.
-        shows_names: Whether the output shows the names in a mapping of inputs; part of the key.
-        needs: Extra of the package that the function needs.
-        has_parts: Whether it makes the parts of `ctx.shard` only, in `ctx.parts`.
-    """
+    """Turn `function(ctx, config, *, inputs...)` into a `Stage` with these fields."""
 
     def wrap(function: Callable[..., Any]) -> Stage:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from spyhop import world
-from spyhop.augment import AnswerConfig, PickConfig, answer, pick_answers
+from spyhop.augment import AnswerConfig, PickConfig, answer, keep_chosen, pick_answers
 from spyhop.collect import PairConfig, SystemMessage, pair
+from spyhop.curate import PreferConfig, prefer
 from spyhop.models import ModelUse, Sampling
-from spyhop.schema import Answer, InputError
+from spyhop.schema import Answer, InputError, NoConfig, Preference
 from spyhop.store import Artifact
 
 NUM, SAMPLES = 40, 5
@@ -94,3 +95,25 @@ def test_the_most_likely_needs_log_probabilities(tmp_path: Path):
     answers = _answers(tmp_path, scored=False)
     with pytest.raises(InputError, match=r"set sampling\.log_probability = true"):
         pick_answers.run(tmp_path, PickConfig(keep="likely"), answers=answers)
+
+
+def test_the_chosen_answers_of_pairs_are_the_first_right_ones_of_mixed_groups(slipped):
+    """Pairs of a slipping teacher's own answers: outcomes follow from the gold answers."""
+    folder, answers = slipped
+    pairs = prefer.run(folder, PreferConfig(), chosen={"answers": answers})
+    kept = keep_chosen.run(folder, NoConfig(), answers=answers, pairs=pairs)
+    wanted = []
+    for rows in _groups(answers).values():
+        right = [row for row in rows if _said(row) == row.target]
+        wrong = [row for row in rows if _said(row) != row.target]
+        wanted += [(right[0], wrong[0])] if right and wrong else []
+    assert 0 < len(wanted) < NUM
+    assert list(kept.rows(Answer)) == [row for row, _ in wanted]
+    assert [(row.chosen, row.rejected, row.reason) for row in pairs.rows(Preference)] == [
+        (right.messages[-1].content, wrong.messages[-1].content, "right > wrong")
+        for right, wrong in wanted
+    ]
+    counts = kept.record.counts
+    assert counts["prompts"] == NUM and counts["prompts/kept"] == counts["right"] == len(wanted)
+    assert kept.record.dropped == {"not_chosen": NUM * SAMPLES - len(wanted)}
+    assert counts["asked/response_tokens"] == sum(r.response_tokens for r in answers.rows(Answer))

@@ -14,7 +14,7 @@ from spyhop.collect.draw import _thresholds
 from spyhop.schema import InputError, Query, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source, row_id
-from spyhop.text.options import has_options
+from spyhop.text.choices import has_options
 from toys import rows_artifact
 
 TABLE = SourceTable(collection="flan2021", columns=Columns(template="kind"), licence="MIT")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from spyhop.collect.priority import LONG, priorities
+from spyhop.collect.draw import LONG, priorities
 
 ROWS = st.lists(st.tuples(st.text(max_size=40), st.text(max_size=12)), min_size=1, max_size=30)
 MASK = 2**64 - 1

@@ -1,7 +1,6 @@
 import pytest
 
 from corpus.pages import STEPS
-from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.filters import (
     FILTERS,
     Candidate,
@@ -10,6 +9,7 @@ from spyhop.corpus.filters import (
     reason_against,
     url_reason,
 )
+from spyhop.corpus.read import ArchivePage
 from spyhop.corpus.segment import Section
 from spyhop.corpus.work import SegmentConfig, language_of, segments_of
 
@@ -25,10 +25,9 @@ def _reason(
     language: str = "en",
     num_redacted: int = 0,
     config: FilterConfig | None = None,
-    reason: str = "",
 ) -> str:
     prose = text if prose is None else prose
-    section = Section(("Title", heading), text, 0, len(text), prose, reason)
+    section = Section(("Title", heading), text, 0, len(text), prose)
     return reason_against(Candidate(section, language, num_redacted), config or FilterConfig())
 
 
@@ -64,7 +63,6 @@ def test_a_good_section_has_no_reason_against_it():
                           "config": FilterConfig(quality=QUALITY)}),
         ("gopher_lists", {"text": "\n".join(f"{step[:-2]}..." for step in STEPS) + "\nThe end.",
                           "prose": GOOD, "config": FilterConfig(quality=QUALITY)}),
-        ("too_long", {"reason": "too_long", "heading": "FORUM"}),
     ],
 )  # fmt: skip
 def test_each_filter_names_its_reason(reason: str, changes: dict):

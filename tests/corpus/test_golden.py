@@ -3,7 +3,7 @@ from pathlib import Path
 
 from corpus.pages import article
 from spyhop.corpus import segment
-from spyhop.corpus.archive import ArchivePage
+from spyhop.corpus.read import ArchivePage
 from spyhop.corpus.work import SegmentConfig, segments_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spyhop.corpus.extract import ExtractConfig, extract
+from spyhop.corpus.work import ExtractConfig, extract
 
 PROSE = (
     "The harvest of the northern valleys depends on the snow that falls in late winter. ",

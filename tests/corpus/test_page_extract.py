@@ -6,7 +6,7 @@ import pytest
 
 from corpus.pages import article
 from spyhop.corpus.charset import decode
-from spyhop.corpus.extract import ExtractConfig, Refused, extract, text_blocks
+from spyhop.corpus.work import ExtractConfig, Refused, extract, text_blocks
 from spyhop.text.overlap import words
 
 CONFIG = ExtractConfig()

@@ -14,13 +14,9 @@ import pytest
 
 from corpus.pages import MONSTERS, article, slow_page, warc, write_articles
 from spyhop.corpus import pool as pooling
-from spyhop.corpus import worker as working
-from spyhop.corpus.archive import ArchivePage
-from spyhop.corpus.extract import ExtractConfig
-from spyhop.corpus.pool import Pool
-from spyhop.corpus.read import parts_of
-from spyhop.corpus.work import SegmentConfig, segments_of
-from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
+from spyhop.corpus.pool import PAGES, Pool, chunks_of, is_done, read_chunk
+from spyhop.corpus.read import ArchivePage, parts_of
+from spyhop.corpus.work import ExtractConfig, SegmentConfig, segments_of
 from spyhop.schema import ArtifactError
 
 SLOW = slow_page(190_000)
@@ -110,7 +106,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path)
             for child in psutil.Process().children():
                 with suppress(psutil.Error):  # it may end meanwhile
                     if (
-                        "spyhop.corpus.worker" in " ".join(child.cmdline())
+                        "spyhop.corpus.pool" in " ".join(child.cmdline())
                         and child.cpu_times().user > 0.5
                     ):
                         child.kill()
@@ -174,14 +170,12 @@ def test_workers_die_with_their_run(tmp_path: Path):
     assert children and not alive
 
 
-def test_a_page_that_makes_our_code_fail_is_a_reason(tmp_path: Path, monkeypatch, capfd):
+def test_a_page_that_makes_our_code_fail_is_a_reason(monkeypatch, capfd):
     def fail(page: ArchivePage, config: SegmentConfig):
         raise ValueError("ours")
 
-    monkeypatch.setattr(working, "segments_of", fail)
-    part = parts_of([tmp_path / "x.html"]) if (tmp_path / "x.html").write_text("<p>") else []
-    job = working.PartItem(0, part[0], SegmentConfig(), tmp_path)
-    ((reason, _),) = working._lines(ArchivePage("u", "o", b"x"), job, 0)
+    monkeypatch.setattr(pooling, "segments_of", fail)
+    ((reason, _),) = pooling._lines(ArchivePage("u", "o", b"x"), SegmentConfig())
     assert reason == "page/error" and "ours" in capfd.readouterr().err
 
 
@@ -202,8 +196,8 @@ def test_addresses_and_names_that_are_no_text_are_written_out(tmp_path: Path):
 def test_a_page_given_up_that_kills_again_ends_the_run(tmp_path: Path):
     (tmp_path / "x.html").write_text("<p>")
     (part,) = parts_of([tmp_path / "x.html"])
-    job = working.PartItem(0, part, SegmentConfig(), tmp_path)
-    step = working.WorkItemUpdate("working", 0)
+    job = pooling.PartItem(0, part, SegmentConfig(), tmp_path)
+    step = pooling.WorkItemUpdate("working", 0)
     job = pooling._after(job, step, "crash", pooling.MAX_DEATHS)
     assert job.given_up == {0: "crash"}
     for reason in ("crash", "time_cap"):

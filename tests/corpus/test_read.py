@@ -10,9 +10,8 @@ import pytest
 
 from corpus.pages import STEPS, article, warc, write_articles
 from spyhop.corpus import read as reading
-from spyhop.corpus.archive import ArchivePage
-from spyhop.corpus.extract import converted
-from spyhop.corpus.read import ReadConfig, parts_of, read
+from spyhop.corpus.read import ArchivePage, ReadConfig, parts_of, read
+from spyhop.corpus.work import converted
 from spyhop.store import Source
 
 MAX = 1_000_000

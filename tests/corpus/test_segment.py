@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from corpus.pages import article
-from spyhop.corpus.extract import ExtractConfig, extract, text_blocks
 from spyhop.corpus.scan import Block
 from spyhop.corpus.segment import CutConfig, cut, render
+from spyhop.corpus.work import ExtractConfig, extract, text_blocks
 
 TEXT = "word " * 60  # 300 characters
 

@@ -56,6 +56,29 @@ def test_a_teacher_is_preferred_to_its_assistant_on_the_prompts_of_both(tmp_path
     assert (counts["chosen"], counts["rejected"], counts["ending/cut"]) == (4, 6, 1)
 
 
+def test_gold_answers_decide_where_no_outcome_is_stated(tmp_path: Path):
+    """Also against the side that a response comes from; a stated outcome is kept."""
+    teacher = [
+        _row("2+2?", "Answer: 4", target="4"),
+        _row("2+3?", "Answer: 6", target="5"),
+        _row("2+4?", "Answer: 6", target="6"),
+        _row("2+5?", "Answer: 8", target="7", outcome="right"),
+        _row("2+6?", "no gold answer"),
+    ]
+    assistant = [
+        _row("2+2?", "Answer: 5", target="4"),
+        _row("2+3?", "Answer: 7", target="5"),
+        _row("2+4?", "So it is 6. Answer: 6", target="6"),
+        _row("2+5?", "Answer: 9", target="7"),
+        _row("2+6?", "nor here"),
+    ]
+    found = ["Answer: 4", "Answer: 8", "no gold answer"]
+    assert [chosen for chosen, _ in _texts(_made(tmp_path, teacher, assistant))] == found
+    mixed = [_row("2+2?", f"Answer: {said}", target="4", sample_index=n)
+             for n, said in enumerate((5, 4, 3))]  # fmt: skip
+    assert _texts(_made(tmp_path, mixed)) == [("Answer: 4", "Answer: 5")]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_outcomes_and_ratings_decide_as_a_plain_loop_would(tmp_path: Path, seed: int):
     source = random.Random(seed)

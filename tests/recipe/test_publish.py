@@ -14,8 +14,7 @@ import toys
 from hub_server import TOKEN, HubServer
 from spyhop.cli.running import load
 from spyhop.recipe import Recipe, resolve, run
-from spyhop.recipe.hub import write_repositories
-from spyhop.recipe.published import check_scores, publish, read_published
+from spyhop.recipe.published import check_scores, publish, read_published, write_repositories
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError
 from toys import Numbers

@@ -1,6 +1,7 @@
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.events import RunEvent
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
-from spyhop.recipe.workers import Event, Workers
+from spyhop.recipe.workers import News, Workers
 from spyhop.runtime import Resources, Runtime
 from spyhop.schema import ArtifactError, InputError, RecipeError
-from spyhop.store import pointed
+from spyhop.store import Artifact, pointed
 from toys import Number, Numbers, Sum
 
 NAMES = ("left", "right", "odd", "sum")
@@ -251,16 +252,15 @@ def test_what_a_run_returns_is_what_its_workers_made(folder: Path, workers: int)
 
 
 def test_what_is_freed_at_once_was_made_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    whole = Workers.events
+    whole = Workers.news
 
-    def events(workers: Workers) -> list[Event]:
-        news = whole(workers)
-        for event in news:
-            if event.artifact is not None:
-                shutil.rmtree(event.artifact.path)  # by another process, before we look
-        return news
+    def news(workers: Workers) -> Iterator[tuple[str, News]]:
+        for step, each in whole(workers):
+            if isinstance(each, Artifact):
+                shutil.rmtree(each.path)  # by another process, before we look
+            yield step, each
 
-    monkeypatch.setattr(Workers, "events", events)
+    monkeypatch.setattr(Workers, "news", news)
     r = Recipe("toy")
     r.add("left", toys.numbers, Numbers())
     made = run(resolve(r, folder / "out"), Runtime(workers=2), Seen())

@@ -105,6 +105,20 @@ def test_its_nodes_are_those_of_the_humpback_recipe(tmp_path: Path):
         assert both.keys[f"humpback.{name}"] == keys[name]
 
 
+def test_rounds_of_the_orca_file_are_not_run(tmp_path: Path):
+    """Its first student's answers are the same, without queries set aside for development."""
+    config = _write(tmp_path)
+    lines = 'num_queries = 20\nsuites = [{suite = "questions", path = "items.jsonl"}]\n'
+    lines += '[[collections]]\npath = "cot"\n[teacher]\nfile = "teacher.toml"\n'
+    lines += '[student]\ntokenizer = "words"\n[train]\nepochs = 1.0\n'
+    rounds = "[rounds]\nadd_queries = 5\ndev_queries = 5\n"
+    keys = []
+    for more in ("", rounds):
+        (tmp_path / "orca.toml").write_text('recipe = "orca"\n' + lines + more)
+        keys.append(resolve(combined(config), tmp_path / "out").keys)
+    assert keys[0] == keys[1] and "orca.sampled" in keys[0]
+
+
 def test_another_recipes_file_is_refused(tmp_path: Path):
     config = _write(tmp_path)
     with pytest.raises(RecipeError, match=r"orca.toml: recipe = 'orca', not 'humpback'"):

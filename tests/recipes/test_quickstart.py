@@ -16,7 +16,7 @@ from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipes import RECIPES, write_example
-from spyhop.schema import RecipeError
+from spyhop.schema import Answer, Preference, RecipeError
 from spyhop.store.artifact import load
 
 BEYOND = ["quickstart_beyond.toml", "thorough_beyond.toml"]
@@ -79,36 +79,84 @@ def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name
     recipe = kind.build(config, file.name)
     asked = {line.step.name: line.estimate.rows for line in plan(resolve(recipe, tmp_path))}
     for setting in config.settings:
-        students = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
-        if setting.name == "teacher-model":
-            teacher, own, *imitating = students
-            assert own.inputs["teacher"] is teacher and own.config.objective.top_k
-            for num, student in zip((3, 1), imitating, strict=True):
-                assert student.inputs["base"] is own.inputs["base"]
-                answered = recipe.step(f"{student.name.removesuffix('.0')}.answers.0")
-                assert answered.inputs["teacher"].folder is teacher
-                assert asked[answered.name] == setting.num_queries // num
-            assert own.inputs["answers"].keys() == {"divergence"}
-            continue
-        assert len({student.config.model_dump_json() for student in students}) == 1
-        if setting.name == "on-policy":
-            assert {student.inputs["base"].name for student in students} == {"on-policy.warm.0"}
-            corrected = recipe.step("on-policy.corrected.0")
-            assert students[0].inputs["answers"] == {"on-policy": corrected}
-            for arm, times in (("off-policy", 1), ("off-policy-3x", 3)):
-                matched = recipe.step(f"on-policy.{arm}.rows.0")
-                assert matched.inputs["like"] == corrected and matched.config.times == times
-            continue
-        for arm in setting.arms:
-            num, keep, *usd = arm.split("-")
-            picked = recipe.step(f"{setting.name}.{arm}.rows.0")
-            assert picked.config.keep == keep
-            sampled = picked.inputs["answers"]
-            each = setting.num_queries // int(num) if usd else setting.num_queries
-            assert asked[sampled.name] == each * int(num)
+        check = CHECKS.get(setting.name, _check_several)
+        check(recipe, setting, asked)
+        assert setting.student == config.settings[0].student  # inherited
+    assert len(config.settings) == 5 + (name != BEYOND[0])
     if name == BEYOND[0]:
-        trained = [step for step in recipe.steps if step.stage.name == "train.tune"]
-        assert len([step for step in trained if not step.name.endswith(".base")]) <= 12
+        assert sum(len(setting.arms) for setting in config.settings) <= 12
+
+
+def _check_several(recipe, setting, asked):
+    students = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
+    assert len({student.config.model_dump_json() for student in students}) == 1
+    for arm in setting.arms:
+        num, keep, *usd = arm.split("-")
+        picked = recipe.step(f"{setting.name}.{arm}.rows.0")
+        assert picked.config.keep == keep
+        sampled = picked.inputs["answers"]
+        each = setting.num_queries // int(num) if usd else setting.num_queries
+        assert asked[sampled.name] == each * int(num)
+
+
+def _check_on_policy(recipe, setting, asked):
+    students = [recipe.step(f"on-policy.{arm}.0") for arm in setting.arms]
+    assert {student.inputs["base"].name for student in students} == {"on-policy.warm.0"}
+    corrected = recipe.step("on-policy.corrected.0")
+    assert students[0].inputs["answers"] == {"on-policy": corrected}
+    for arm in setting.arms[1:]:
+        matched = recipe.step(f"on-policy.{arm}.rows.0")
+        assert matched.inputs["like"] == corrected
+        assert matched.config.times == (3 if arm.endswith("3x") else 1)
+
+
+def _check_teacher_model(recipe, setting, asked):
+    teacher, own, *imitating = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
+    assert own.inputs["teacher"] is teacher and own.config.objective.top_k
+    for num, student in zip((3, 1), imitating, strict=True):
+        assert student.inputs["base"] is own.inputs["base"]
+        answered = recipe.step(f"{student.name.removesuffix('.0')}.answers.0")
+        assert answered.inputs["teacher"].folder is teacher
+        assert asked[answered.name] == setting.num_queries // num
+    assert own.inputs["answers"].keys() == {"divergence"}
+
+
+def _check_pairs(recipe, setting, asked):
+    """DPO and its control: one start, equal tokens, the same paid answers."""
+    pairs, chosen = recipe.step("pairs.pairs.0"), recipe.step("pairs.chosen.0")
+    assert pairs.inputs["base"] is chosen.inputs["base"] is recipe.step("pairs.warm.0")
+    assert pairs.config.tokens == chosen.config.tokens and chosen.config.objective is None
+    paired = recipe.step("pairs.paired.0")
+    assert pairs.inputs["answers"] == {"pairs": paired}
+    kept = recipe.step("pairs.chosen.rows.0").inputs
+    assert kept["pairs"] is paired and paired.inputs["chosen"] == {"answers": kept["answers"]}
+    assert asked[kept["answers"].name] == 4 * setting.num_queries
+
+
+def _check_round(recipe, setting, asked):
+    """A round's student and its control: one base, equal tokens, equally many queries."""
+    students = [recipe.step(f"rounds.{arm}.0") for arm in setting.arms]
+    assert len({student.config.model_dump_json() for student in students}) == 1
+    assert {student.inputs["base"].name for student in students} == {"rounds.base"}
+    drawn = [recipe.step(f"rounds.0.round-1{end}.drawn") for end in ("", "-random")]
+    assert "answers" in drawn[0].inputs and "answers" not in drawn[1].inputs
+    assert [asked[each.name] for each in drawn] == [setting.teacher_queries] * 2
+
+
+CHECKS = {
+    "on-policy": _check_on_policy,
+    "teacher-model": _check_teacher_model,
+    "pairs": _check_pairs,
+    "rounds": _check_round,
+}
+
+
+@pytest.mark.parametrize(
+    ("arms", "needed"), [(["failures", "first"], "first"), (["divergence"], "explanations")]
+)
+def test_an_arm_comes_after_the_one_it_begins_from(tmp_path: Path, arms: list[str], needed: str):
+    with pytest.raises(RecipeError, match=f"needs the arm '{needed}' before it"):
+        _recipe(tmp_path, f"settings.0.arms={json.dumps(arms)}")
 
 
 @pytest.mark.parametrize("arm", ["17-all", "0-all", "4-best", "4-all-eur", "most"])
@@ -129,6 +177,41 @@ def test_a_student_learns_from_the_probabilities_of_a_larger_budget(tmp_path: Pa
     counts = json.loads((folder / "core.divergence.0/record.json").read_text())["counts"]
     assert counts["rows/read"] == 10 and counts["asked/prompt_tokens"] == counts["tokens"]
     assert "own answers, scored by a teacher model" in (folder / "report/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_round_and_pairs_are_compared_with_their_controls(tmp_path: Path):
+    """In miniature: who read what, and a page with the round's draws and the pairs' metrics."""
+    arms = ["start", "pairs", "chosen", "first", "failures", "at-random"]
+    changes = [f"settings.0.arms={json.dumps(arms)}", 'settings.0.teacher="slips"']
+    changes += ["settings.0.teacher_queries=20", "settings.0.num_queries=100", "snapshots=[]"]
+    subprocess.run(_command(tmp_path, *changes), check=True, capture_output=True, timeout=300)
+    folder = tmp_path / "runs/quickstart"
+    rows = {
+        name: list(load((folder / name).resolve()).rows(kind))
+        for name, kind in (
+            ("core.paired.0", Preference),
+            ("core.chosen.rows.0", Answer),
+            ("core.taught.0", Answer),
+            ("core.0.round-1.rows", Answer),
+            ("core.0.round-1-random.rows", Answer),
+        )
+    }
+    assert [row.messages[-1].content for row in rows["core.chosen.rows.0"]] == [
+        pair.chosen for pair in rows["core.paired.0"]
+    ]
+    first = {row.query_id for row in rows["core.taught.0"]}
+    for end in ("", "-random"):
+        taught = {row.query_id for row in rows[f"core.0.round-1{end}.rows"]}
+        assert len(taught) == 40 and first < taught
+    results = json.loads((folder / "report/results.json").read_text())
+    assert {row["arm"] for row in results} == set(arms)
+    page = (folder / "report/report.html").read_text()
+    for text in (
+        "points over the control", "drawn at random", "rejected_gain", "chosen_tokens",
+        "about half as many right answers", "the right answers of these pairs",
+    ):  # fmt: skip
+        assert text in page, text
 
 
 @pytest.mark.slow

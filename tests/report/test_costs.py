@@ -21,6 +21,7 @@ from spyhop.models import ModelUse, Sampling
 from spyhop.report.costs import (
     CostedStudent,
     item_slopes,
+    mean_student,
     point_cost_section,
     ranking,
     teacher_cost,
@@ -31,9 +32,11 @@ from spyhop.store import Artifact, Record
 from toys import rows_artifact
 
 
-def _student(gains, *, read: float = 0, written: float = 0, usd: float = 0) -> CostedStudent:
+def _student(
+    gains, *, read: float = 0, written: float = 0, usd: float = 0, trained: float = 0
+) -> CostedStudent:
     cost = Counter({"prompt_tokens": read, "response_tokens": written, "usd": usd})
-    return CostedStudent(np.asarray(gains, dtype=float), cost)
+    return CostedStudent(np.asarray(gains, dtype=float), cost, trained)
 
 
 def test_slopes_are_least_squares_through_the_base():
@@ -94,12 +97,23 @@ def test_the_cost_of_answers_is_what_their_teacher_read_and_wrote(tmp_path: Path
     assert teacher_cost(tmp_path, again)["response_tokens"] == shared > 0
 
 
-def test_the_table_has_arms_with_a_teacher_and_needs_two():
-    arms = {"a": [_student([0, 1], written=10)], "free": [_student([1, 1])]}
+def test_the_table_ranks_paid_arms_then_lists_the_others_and_needs_two():
+    arms = {"free": [_student([1, 1], trained=2e6)], "base": [_student([0, 0])]}
     assert point_cost_section(arms, "the base") is None
-    made = point_cost_section({**arms, "b": [_student([1, 1], written=10)]}, "the base")
+    arms |= {name: [_student(gains, written=10, trained=1e6)] for name, gains in
+             {"a": [0, 1], "b": [1, 1]}.items()}  # fmt: skip
+    made = point_cost_section(arms, "the base")
     text = "".join(made.blocks)
-    assert text.index("<td>b") < text.index("<td>a") and "free" not in text
+    assert text.index("<td>b") < text.index("<td>a") < text.index("<td>free")
+    assert "<td>base" not in text and text.count("+100.0") >= 2  # 1 point an item per million
+    alone = point_cost_section({"x": arms["free"], "y": arms["free"]}, "guessing")
+    assert "dollars" not in "".join(alone.blocks).split("</table>")[0].split("<table")[1]
+
+
+def test_seeds_count_by_their_mean():
+    seeds = [_student([0, 1], written=10, trained=1), _student([1, 1], written=30, trained=3)]
+    found = mean_student(seeds)
+    assert found.gains.tolist() == [0.5, 1.0] and found.tokens == 20 and found.trained == 2
 
 
 def test_rounds_and_further_bases_gain_over_their_own_base(tmp_path: Path):
@@ -120,6 +134,7 @@ def test_rounds_and_further_bases_gain_over_their_own_base(tmp_path: Path):
     students = {
         name: Artifact(tmp_path, record.model_copy(update={"key": name})) for name in config.phases
     }
+    (tmp_path / "metrics.json").write_text('{"tokens": 1000}')
     (made,) = _cost_sections(tmp_path, config, students, scores)
-    gains = re.findall(r"<td[^>]*>(\+\d+\.\d) \[", "".join(made.blocks))[::3]
+    gains = re.findall(r"<td[^>]*>(\+\d+\.\d) \[", "".join(made.blocks))[::4]
     assert gains == ["+40.0", "+20.0", "+10.0"]

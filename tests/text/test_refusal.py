@@ -2,7 +2,7 @@
 
 import pytest
 
-from spyhop.text.refusal import refuses
+from spyhop.text.asking import refuses
 
 REFUSALS = """
 I'm sorry, but I can't help with that.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spyhop.text.refusal import declines
-from spyhop.text.squad import exact_match, token_f1
+from spyhop.text.asking import declines
+from spyhop.text.extract import exact_match, token_f1
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from spyhop.augment.pick import (
     Keep,
     PickConfig,
     filter_answers,
+    keep_chosen,
     pick_answers,
 )
 from spyhop.augment.search_messages import SearchMessagesConfig, search_messages

@@ -11,10 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from spyhop.collect.messages import with_thought
 from spyhop.models import Reply
-from spyhop.schema import Answer, Config, InputError, Prompt
+from spyhop.schema import Answer, Config, InputError, Message, NoConfig, Preference, Prompt
 from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact, number_of, row_id
 from spyhop.text.gold import is_right, stated
 
 Keep = Literal["all", "verified", "majority", "shortest", "likely"]
@@ -62,6 +63,36 @@ def pick_answers(ctx: Context, config: PickConfig, *, answers: Artifact) -> Iter
             f"{answers.name}: no answer has a log-probability; set sampling.log_probability = true "
             "for the answers, if their teacher gives it"
         )
+
+
+@stage(
+    version=1,
+    writes=Answer,
+    plan=lambda config, answers, pairs: Estimate(rows=pairs.rows, row_tokens=answers.row_tokens),
+)
+def keep_chosen(
+    ctx: Context, config: NoConfig, *, answers: Artifact, pairs: Artifact
+) -> Iterator[Answer]:
+    """Yield the answers that preference pairs chose, in order: the control of training on pairs.
+
+    Others are dropped (`not_chosen`). Counts as `pick_answers`, `asked` of all answers.
+    """
+    chosen = {_text_id(pair.messages, pair.chosen) for pair in pairs.rows(Preference)}
+    for row in ctx.track(answers.rows(Answer), "choosing", total=answers.num_rows):
+        count_asked(ctx, row)
+        ctx.count("prompts", int(not row.sample_index))
+        *prompt, said = row.messages
+        found = _text_id(prompt, with_thought(said, row.reasoning))
+        if found not in chosen:
+            ctx.drop(row, "not_chosen")
+            continue
+        chosen.remove(found)
+        ctx.count("prompts/kept")
+        yield count_kept(ctx, row)
+
+
+def _text_id(prompt: Sequence[Message], response: str) -> str:
+    return row_id(*(part for turn in prompt for part in (turn.role, turn.content)), response)
 
 
 def count_asked(ctx: Context, answer: Answer | Reply) -> None:

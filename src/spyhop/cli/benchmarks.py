@@ -27,7 +27,16 @@ def tasks(
     Without the files of a benchmark (--data), only its description is shown.
     """
     if not suite:
-        print_table(_all())
+        table = Table("name", "items", "method", "forms", "source", box=None, pad_edge=False)
+        for name in task_names():
+            found = read_suite(name)
+            if len(found) > 1:
+                table.add_row(name, "", "", "", ", ".join(task.name for task in found))
+                continue
+            (task,) = found
+            number = f"{task.num_items:,}" if task.num_items else ""
+            table.add_row(name, number, task.method, ", ".join(forms(name)), task.citation)
+        print_table(table)
         return
     unit, length = _measure(tokenizer)
     known, found = places(data), read_suite(suite)
@@ -65,19 +74,6 @@ def _measure(folder: Path | None) -> tuple[str, Callable[[str], int]]:
     except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
         raise InputError(f"{path}: no tokenizer ({error!s:.80})") from None
     return "tokens", lambda text: len(tokenizer.encode(text, add_special_tokens=False))
-
-
-def _all() -> Table:
-    table = Table("name", "items", "method", "forms", "source", box=None, pad_edge=False)
-    for name in task_names():
-        found = read_suite(name)
-        if len(found) > 1:
-            table.add_row(name, "", "", "", ", ".join(task.name for task in found))
-            continue
-        (task,) = found
-        number = f"{task.num_items:,}" if task.num_items else ""
-        table.add_row(name, number, task.method, ", ".join(forms(name)), task.citation)
-    return table
 
 
 def _lines(suite: str, task: AnyTask) -> list[str]:

@@ -1,16 +1,22 @@
 """A conversation at the terminal, with one model or with two side by side."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from spyhop.models import Reply
-from spyhop.models.voices import Voice
-from spyhop.schema import SpyhopError
+from spyhop.models import Sampling, read_teacher
+from spyhop.models.voices import Voice, voices
+from spyhop.runtime import Runtime
+from spyhop.schema import RecipeError, SpyhopError
+from spyhop.settings import validated
 
 KNOWN = ("/system", "/reset")
 COMMANDS = "/system TEXT changes the system message, /reset clears the history, /quit ends."
@@ -66,7 +72,7 @@ class Chat:
     def _answer(self, line: str) -> None:
         before = [list(voice.history) for voice in self.voices]
         try:
-            texts = [_shown(voice.ask(self.system, line)) for voice in self.voices]
+            replies = [voice.ask(self.system, line) for voice in self.voices]
         except (SpyhopError, KeyboardInterrupt) as error:
             for voice, history in zip(self.voices, before, strict=True):
                 voice.history = history
@@ -74,7 +80,11 @@ class Chat:
                 raise
             self._print_note(str(error) or "stopped")
             return
-        named = [(voice.name, text) for voice, text in zip(self.voices, texts, strict=True)]
+        named = []
+        for voice, reply in zip(self.voices, replies, strict=True):
+            text = f"{reply.text} (cut)" if reply.ending == "cut" else reply.text
+            failed = f"(failed: {reply.error}; /reset starts over)"
+            named.append((voice.name, text if reply.error is None else failed))
         if len(named) > 1 and self.console.is_terminal:
             table = Table.grid(expand=True)
             for _ in named:
@@ -93,7 +103,27 @@ class Chat:
             self.console.print(text, markup=False, style="dim")
 
 
-def _shown(reply: Reply) -> str:
-    if reply.error is not None:
-        return f"(failed: {reply.error}; /reset starts over)"
-    return f"{reply.text} (cut)" if reply.ending == "cut" else reply.text
+def chat(
+    models: list[Path],
+    system: str = "",
+    max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    device: str = "auto",
+) -> None:
+    """Chat with one model, or compare two side by side.
+
+    From a pipe, each line is one turn. /system TEXT changes the system message, /reset clears the
+    conversation, /quit ends it. Replies are not saved.
+    """
+    if len(models) > 2:
+        raise RecipeError(f"{len(models)} models: name one, or two to compare")
+    given_runtime = {"device": device, "threads": os.cpu_count() or 1}
+    runtime = validated(Path("chat"), Runtime, given_runtime, "", {})
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+    named = [(path.stem if path.is_file() else path.name, read_teacher(path)) for path in models]
+    is_live = sys.stdin.isatty()
+    if is_live:
+        import readline  # noqa: F401 (its import gives `input` a history and arrow keys)
+    read = partial(input, "> " if is_live else "")
+    with voices(named, runtime, sampling) as found:
+        Chat(found, Console(highlight=False), system, read, is_live=is_live).talk()

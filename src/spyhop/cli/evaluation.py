@@ -1,30 +1,33 @@
-"""Commands that measure models: evaluate them on benchmarks, read stored responses again."""
+"""Commands that measure models: evaluate, read stored responses again, compare, export."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import built_from, places, print_table, run_task, say
+from spyhop.cli.running import built_from, places, print_json, print_table, run_task, say
 from spyhop.collect import orca_messages
 from spyhop.evaluate import rescore, score_row, seal_state, task_scores, write_scores
+from spyhop.evaluate.comparison import compare_logs
+from spyhop.evaluate.logs import export_scores, read_log
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.sealed import DISCORDANT
-from spyhop.recipe import Recipe, resolve
+from spyhop.recipe import resolve
 from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
 from spyhop.recipes.training import MODEL
+from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.report.evaluation import score_rows
 from spyhop.report.html import Table as ReportTable
-from spyhop.schema import RecipeError, Score
+from spyhop.schema import InputError, RecipeError
 from spyhop.statistics import detectable_difference
-from spyhop.store import RUNS, Artifact
+from spyhop.store import RUNS, Artifact, atomic_write
 from spyhop.store.artifact import load
 from spyhop.store.rows import read_rows
 
@@ -66,15 +69,19 @@ def eval(
     }
     built = built_from("eval", settings, set_)
     made = run_task(built, out, [f"{SCORES}{n}.jsonl" for n in settings["models"]], plan=plan)
-    if plan:
-        _print_power(built[0], out)
+    if plan:  # the smallest difference that each suite can be expected to show
+        about = f"power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant"
+        for line in plan_recipe(resolve(built[0], out)):
+            if line.step.name.startswith(ITEMS) and (n := line.estimate.rows):
+                found = detectable_difference(n, DISCORDANT)
+                shown = "no difference" if found is None else f"{100 * found:.1f} points"
+                name = line.step.name.removeprefix(ITEMS)
+                say(f"{name}: {n:,} items can show {shown} between two models ({about})")
         return
     files = export_results(made, out)
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
     print_table(_table(scores))
-    state = seal_state(scores, made.get("sealed"))
-    notes = made["report"].record.config["notes"]
-    say(state, *notes, *files)
+    say(seal_state(scores, made.get("sealed")), *made["report"].record.config["notes"], *files)
 
 
 def _named(models: Sequence[Path]) -> dict[str, Path]:
@@ -104,17 +111,6 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
     return found
 
 
-def _print_power(recipe: Recipe, out: Path) -> None:
-    """Print the smallest difference that each suite can be expected to show."""
-    about = f"power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant"
-    for line in plan_recipe(resolve(recipe, out)):
-        if line.step.name.startswith(ITEMS) and (n := line.estimate.rows):
-            found = detectable_difference(n, DISCORDANT)
-            shown = "no difference" if found is None else f"{100 * found:.1f} points"
-            suite = line.step.name.removeprefix(ITEMS)
-            say(f"{suite}: {n:,} items can show {shown} between two models ({about})")
-
-
 def _table(scores: Mapping[str, Artifact]) -> Table:
     """Return the suites' scores; a rate is red if its items could reverse the difference."""
     found = {
@@ -128,6 +124,53 @@ def _table(scores: Mapping[str, Artifact]) -> Table:
         styles = ["red" if name in red else "" for name in shown.headings]
         table.add_row(*map(Text, row, styles))
     return table
+
+
+def compare(
+    first: Path,
+    second: Path,
+    task: list[str] = NO_NAMES,
+    metric: str = "",
+    by: Literal["task", "length", "topic"] = "task",
+    html: Path | None = None,
+    rows: int = 20,
+    anyway: bool = False,
+    json_: bool = False,
+) -> None:
+    """Compare two models item by item, from the logs of one tool.
+
+    Differences are second minus first. Nothing is asked or downloaded.
+    """
+    logs = (read_log(path, task, metric) for path in (first, second))
+    compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
+    if json_:
+        print_json(compared)
+    else:
+        print_table(terminal_table(compared, by))
+        say(*summary_lines(compared))
+    if html is None:
+        return
+    try:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(html) as temporary:
+            temporary.write_text(comparison_page(compared), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{html}: cannot be written ({error.strerror})") from None
+
+
+def export(
+    scores: Path,
+    to: Literal["inspect", "lm-eval", "hub"],
+    out: Path,
+    dataset: list[str] = NO_NAMES,
+) -> None:
+    """Write scores for inspect, lm-eval or the Hugging Face hub."""
+    named: dict[str, str] = {}
+    for text in dataset:
+        pattern, _, named[pattern] = text.partition("=")
+        if not (pattern and named[pattern]):
+            raise InputError(f"--dataset {text!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    say(*export_scores(scores, to, out, named))
 
 
 def _rescore(out: Path, changes: Sequence[str]) -> None:
@@ -148,10 +191,12 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         changed = [each for each in found if each.is_changed]
         for each in changed[:MOST_CHANGES]:
             score, end = each.before, " ".join(each.before.response.split())[-80:]
-            say(
-                f"{name}  {score.task}  {score.id}  {_read(score)} -> {_read(each.after)}  "
-                f"gold {score.target!r:.40}  {end!r}"
+            before, after = (
+                f"{read.extracted!r:.30} {'right' if read.correct else 'wrong'}"
+                for read in (score, each.after)
             )
+            gold = f"gold {score.target!r:.40}"
+            say(f"{name}  {score.task}  {score.id}  {before} -> {after}  {gold}  {end!r}")
         before, after = (
             f"{100 * fmean(getattr(each, side).value for each in found):.2f} %"
             for side in ("before", "after")
@@ -160,10 +205,6 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         write_scores(path, (score_row(model, e.item, e.after, e.protocol) for e in found))
         num = f"{len(changed):,} of {len(found):,} verdicts change"
         say(f"{name}: {num}, {before} -> {after}; all of them: {path}")
-
-
-def _read(score: Score) -> str:
-    return f"{score.extracted!r:.30} {'right' if score.correct else 'wrong'}"
 
 
 def _steps(run: Path) -> dict[str, Artifact]:

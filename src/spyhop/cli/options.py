@@ -46,7 +46,7 @@ def _described(command: str, parameter: Parameter) -> Parameter:
     if Path in (kind, *get_args(kind)) and name in ("out", "store"):
         info["callback"] = _expanded
     if kind_of_words := info.pop("complete", ""):  # imported when a shell asks
-        info["autocompletion"] = lambda ctx: import_module("spyhop.cli.completion").words(
+        info["autocompletion"] = lambda ctx: import_module("spyhop.cli.running").words(
             kind_of_words, ctx
         )
     if role == "arguments":

@@ -14,7 +14,8 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
-from spyhop.cli.folder import writable
+from spyhop.cli.folder import output_folder, writable
+from spyhop.evaluate.suite import task_names
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
@@ -27,9 +28,9 @@ from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime, Shard
-from spyhop.schema import RecipeError
+from spyhop.schema import RecipeError, SpyhopError
 from spyhop.settings import HUB, read_toml
-from spyhop.store import Artifact
+from spyhop.store import RUNS, Artifact
 from spyhop.train.cost import describe_cost
 from spyhop.train.rank import dismiss_helpers, help_train, launched
 
@@ -193,7 +194,7 @@ def run_and_report(
     try:
         with _ended_by_signals(received), Display(console) as display:
             made = run_recipe(
-                resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets, shard=shard
+                resolved, runtime, display, reopen=reopen, forgets=forgets, shard=shard
             )
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
@@ -208,6 +209,27 @@ def run_and_report(
     if page.exists():
         say(f"report: {page}")
     return made
+
+
+def words(kind: str, ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Yield words that a shell completes: `recipes`, `suites`, or `steps` of a recipe or past runs.
+
+    An error yields no word: a shell has no place to show it.
+    """
+    if kind == "recipes":
+        yield from ((name, recipe.summary) for name, recipe in RECIPES.items())
+    elif kind == "suites":
+        yield from ((name, "") for name in task_names())
+    else:
+        before = map(Path, ctx.args)  # not parsed where the last option still has no value
+        recipe, store = ctx.params.get("recipe") or next(before, None), ctx.params.get("store")
+        with suppress(SpyhopError, OSError):
+            if recipe is None:
+                links = output_folder(store).glob(f"{RUNS}/*/*")
+                yield from ((link.name, link.parent.name) for link in links if link.is_symlink())
+            else:
+                built, _ = load(recipe_file(recipe), ctx.params.get("set_") or [], {})
+                yield from ((step.name, step.stage.name) for step in built.steps)
 
 
 @contextmanager

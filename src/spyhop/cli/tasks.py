@@ -6,12 +6,7 @@ from typing import Any
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import built_from, places, run_task, say
 from spyhop.collect.pairs import PAIRS
-from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
-from spyhop.recipes.answering import export_results as export_answers
-from spyhop.recipes.backtranslating import SEGMENTS
-from spyhop.recipes.backtranslating import export_results as export_pairs
-from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
-from spyhop.recipes.curating import export_results as export_kept
+from spyhop.recipes import own
 from spyhop.recipes.evaluating import step_name
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, check_verdicts
 from spyhop.recipes.judging import export_results as export_verdicts
@@ -36,8 +31,8 @@ def answer(
     """
     built = built_from("answer", {"prompts": prompts, "teacher": teacher}, set_)
     more = {"settles": settle, "reopens": retry_errors}
-    if made := run_task(built, out, ANSWER_FILES, plan=plan, first=PROMPTS, **more):
-        say(export_answers(made, out))
+    if made := run_task(built, out, own.ANSWER_FILES, plan=plan, first=own.PROMPTS, **more):
+        say(own.export_answers(made, out))
 
 
 def segment(
@@ -69,8 +64,8 @@ def backtranslate(
     The pairs of instruction and text are written to OUT.
     """
     built = built_from("backtranslate", {"segments": segments, "model": model}, set_)
-    if made := run_task(built, out, [PAIRS], plan=plan, first=SEGMENTS, settles=settle):
-        say(export_pairs(made, out))
+    if made := run_task(built, out, [PAIRS], plan=plan, first=own.SEGMENTS, settles=settle):
+        say(own.export_pairs(made, out))
 
 
 def curate(
@@ -86,9 +81,9 @@ def curate(
     Pairs are kept only if the ratings pass their checks.
     """
     built = built_from("curate", {"pairs": pairs, "judge": judge}, set_)
-    files = [RATED_FILE, KEPT_FILE]
-    if made := run_task(built, out, files, plan=plan, first=GIVEN, settles=settle):
-        say(export_kept(made, out))
+    files = [own.RATED_FILE, own.KEPT_FILE]
+    if made := run_task(built, out, files, plan=plan, first=own.GIVEN, settles=settle):
+        say(own.export_kept(made, out))
 
 
 def scale(

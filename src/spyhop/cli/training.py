@@ -1,25 +1,18 @@
-"""Commands around training: train a model, publish its weight delta, chat with it."""
+"""Commands around training: train a model, publish its weight delta."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
 from spyhop.cli.running import built_from, places, run_task, say
-from spyhop.models import Sampling, read_teacher
-from spyhop.models.voices import voices
 from spyhop.recipes.training import MODEL, export_results
-from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
-from spyhop.settings import read_toml, validated
+from spyhop.settings import read_toml
 from spyhop.stage import Progress
 from spyhop.train.delta import apply_delta, make_delta
 
@@ -83,29 +76,3 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda at: bar.update(task, description=at.doing, completed=at.done, total=at.total)
-
-
-def chat(
-    models: list[Path],
-    system: str = "",
-    max_new_tokens: int = 512,
-    temperature: float = 0.0,
-    device: str = "auto",
-) -> None:
-    """Chat with one model, or compare two side by side.
-
-    From a pipe, each line is one turn. /system TEXT changes the system message, /reset clears the
-    conversation, /quit ends it. Replies are not saved.
-    """
-    if len(models) > 2:
-        raise RecipeError(f"{len(models)} models: name one, or two to compare")
-    given_runtime = {"device": device, "threads": os.cpu_count() or 1}
-    runtime = validated(Path("chat"), Runtime, given_runtime, "", {})
-    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
-    named = [(path.stem if path.is_file() else path.name, read_teacher(path)) for path in models]
-    is_live = sys.stdin.isatty()
-    if is_live:
-        import readline  # noqa: F401 (its import gives `input` a history and arrow keys)
-    read = partial(input, "> " if is_live else "")
-    with voices(named, runtime, sampling) as found:
-        Chat(found, Console(highlight=False), system, read, is_live=is_live).talk()

@@ -1,15 +1,17 @@
-"""Commands for the environment: check a teacher, look after batches, free disk space."""
+"""Commands for the environment: check or serve a teacher, look after batches, free disk space."""
 
+import json
 import time
 from pathlib import Path
+from shlex import join, quote, split
 
 from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.running import say
 from spyhop.models import read_teacher
-from spyhop.models.batch_jobs import OpenBatch, look, stop
+from spyhop.models.batch_jobs import look, stop
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
-from spyhop.store import Entry, Inventory
+from spyhop.store import Inventory
 
 HOUR_S = 3600.0
 UNUSED = {
@@ -17,6 +19,16 @@ UNUSED = {
     "partial": "work of a stopped run, which a new run resumes",
     "journal": "replies; deleting them means to pay for them again",
 }
+SLURM = """\
+#SBATCH --job-name=serve
+#SBATCH --array=0-{last}
+#SBATCH --nodes=1
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --time={hours}:00:00
+#SBATCH --signal=B:TERM@60
+#SBATCH --requeue
+"""
+"""One array task per replica; a minute before its time is up a replica removes its URL."""
 
 
 def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> None:
@@ -33,6 +45,45 @@ def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> Non
         raise ModelError(f"{teacher}: failed checks: {', '.join(failed)}")
 
 
+def serve(
+    model: str,
+    urls: Path = Path("urls"),
+    replicas: int = 1,
+    gpus: int = 1,
+    options: str = "",
+    slurm: bool = False,
+    hours: int = 24,
+) -> None:
+    """Print the script that starts vLLM replicas of a teacher.
+
+    It registers their URLs in a folder. The command itself starts nothing.
+    """
+    folder = Path(model).resolve()
+    name, where = (folder.name, str(folder)) if folder.is_dir() else (model, model)
+    start = "sbatch FILE" if slurm else "bash FILE (Ctrl-C ends the servers)"
+    values = {
+        "MODEL": quote(where),
+        "NAME": quote(name),
+        "URLS": quote(str(urls.absolute())),
+        "REPLICAS": replicas,
+        "GPUS": gpus,
+        "OPTIONS": f"({join(split(options))})",
+        "HOST": "$(hostname -f)" if slurm else "127.0.0.1",
+    }
+    lines = [
+        f"# {replicas} replicas of {name}. Start them with: {start}.",
+        "# With VLLM_API_KEY set, the servers ask for that key. The teacher's file:",
+        f"#     model = {json.dumps(name)}",
+        "#     [[endpoints]]",
+        f"#     urls = {json.dumps(str(urls.absolute()))}",
+        '#     key_env = "VLLM_API_KEY"    # only if it is set',
+        *(f"{name}={value}" for name, value in values.items()),
+    ]
+    job = SLURM.format(last=replicas - 1, gpus=gpus, hours=hours) if slurm else ""
+    script = Path(__file__).with_name("serve.sh").read_text(encoding="utf-8")
+    print(f"#!/bin/bash\n{job}{chr(10).join(lines)}\n{script}", end="")  # noqa: T201
+
+
 def batches(store: Path | None = None, fetch: bool = False, cancel: str = "") -> None:
     """List open batches of providers; fetch or cancel them."""
     root = existing(output_folder(store))
@@ -40,20 +91,17 @@ def batches(store: Path | None = None, fetch: bool = False, cancel: str = "") ->
         stop(root, cancel)
         say(f"{cancel}: cancelled; fetch the replies so far with --fetch")
         return
-    lines = map(_batch_line, look(root, is_fetched=fetch))
-    say(next(lines, f"{root}: no batch is open"))
-    for line in lines:
-        say(line)
-
-
-def _batch_line(found: OpenBatch) -> str:
-    batch = found.batch
-    hours = (time.time() - batch.at) / HOUR_S
-    state = f"{found.num_fetched:,} replies fetched" if found.num_fetched else found.state
-    return (
-        f"{batch.tag}  {batch.model}  {batch.done:,} of {batch.num:,} done  {hours:.1f} h  "
-        f"at most ${batch.usd:.2f}  {state}"
-    )
+    is_any = False
+    for found in look(root, is_fetched=fetch):
+        batch, is_any = found.batch, True
+        hours = (time.time() - batch.at) / HOUR_S
+        state = f"{found.num_fetched:,} replies fetched" if found.num_fetched else found.state
+        say(
+            f"{batch.tag}  {batch.model}  {batch.done:,} of {batch.num:,} done  {hours:.1f} h  "
+            f"at most ${batch.usd:.2f}  {state}"
+        )
+    if not is_any:
+        say(f"{root}: no batch is open")
 
 
 def clean(
@@ -61,14 +109,12 @@ def clean(
 ) -> None:
     """List artifacts, their size and users; delete unused ones."""
     inventory = Inventory(existing(output_folder(store)))
-    say(*map(_entry_line, inventory.entries))
+    for entry in inventory.entries:
+        needed = ", ".join(entry.needed_by[:3]) or UNUSED[entry.kind]
+        more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
+        size = f"{entry.num_bytes / 1e6:9.1f} MB"
+        say(f"{size}  {entry.kind:8}  {entry.path.name}  {needed}{more}")
     kinds = ["artifact", *(["partial"] if partial else []), *(["journal"] if journals else [])]
     entries = inventory.free(kinds) if free else inventory.idle(kinds)
     megabytes = f"{sum(entry.num_bytes for entry in entries) / 1e6:.1f} MB"
     say(f"freed {megabytes}" if free else f"{megabytes} can be freed with --free")
-
-
-def _entry_line(entry: Entry) -> str:
-    needed = ", ".join(entry.needed_by[:3]) or UNUSED[entry.kind]
-    more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
-    return f"{entry.num_bytes / 1e6:9.1f} MB  {entry.kind:8}  {entry.path.name}  {needed}{more}"

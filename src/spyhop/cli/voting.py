@@ -49,16 +49,6 @@ def vote_read(
     with atomic_write(out) as temporary:
         text = "".join(f"{row.model_dump_json()}\n" for row in votes.verdicts)
         temporary.write_text(text, encoding="utf-8")
-    print_table(_table(votes, found))
-    say(*_notes(votes, found[0]))
-
-
-vote = group(
-    "Let people compare two models blindly, and read their votes.", make=vote_make, read=vote_read
-)
-
-
-def _table(votes: Votes, found: list[Tally]) -> Table:
     table = Table(box=None, pad_edge=False, title=f"{votes.a} against {votes.b}")
     for name in ("", "items", "votes", "win %", "tie %", "loss %", "kappa with people"):
         table.add_column(name, justify="right" if name else "left")
@@ -66,7 +56,13 @@ def _table(votes: Votes, found: list[Tally]) -> Table:
         kappa = _shown(row.kappa) if row.kappa else ""
         shares = [_shown(each, 100) for each in row.shares]
         table.add_row(row.who, f"{row.items:,}", f"{row.votes:,}", *shares, kappa)
-    return table
+    print_table(table)
+    say(*_notes(votes, found[0]))
+
+
+vote = group(
+    "Let people compare two models blindly, and read their votes.", make=vote_make, read=vote_read
+)
 
 
 def _shown(interval: Interval, unit: int = 1) -> str:

@@ -4,7 +4,13 @@ from spyhop.collect.clean import DistinctConfig, decontaminate, distinct
 from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
-from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
+from spyhop.collect.messages import (
+    MessagesConfig,
+    ReadyConfig,
+    read_answers,
+    read_conversations,
+    read_preferences,
+)
 from spyhop.collect.pairs import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.prompts import (
     MessageRate,
@@ -30,5 +36,4 @@ from spyhop.collect.published import (
     read_t0,
     record_targets,
 )
-from spyhop.collect.ready import ReadyConfig, read_answers
 from spyhop.collect.table import Difficulty, SourceTable, Stratum

@@ -28,6 +28,10 @@ EXACT_ROWS_PER_S, NEAR_ROWS_PER_S, SEARCHED_ROWS_PER_S = 30_000, 5_000, 10_000
 """Planning figures on one core: fingerprints, signatures, search for items."""
 
 
+_Stays = dict[int, tuple[int, float]]
+"""Position of a copy to that of the row that stays, and their similarity."""
+
+
 class DistinctConfig(Config):
     """Removal of exact and near copies."""
 
@@ -53,7 +57,13 @@ def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Ite
     common runs of words; queries without words as `empty`. Counts: `exact/<collection>` and
     `near/<collection>`, the latter also where near copies stay.
     """
-    exact = _exact(queries) if config.exact_copies == "drop" else {}
+    exact: _Stays = {}
+    if config.exact_copies == "drop":
+        prints = np.array([number_of(_text(row)) for row in rows_of(queries, Query)], np.uint64)
+        _, first, same = np.unique(prints, return_index=True, return_inverse=True)
+        kept = first[same]
+        copies = np.flatnonzero(kept != np.arange(len(kept)))
+        exact = {int(place): (int(kept[place]), 1.0) for place in copies}
     near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}
     names = {place: "" for place, _ in (*exact.values(), *near.values())}
     for place, row in enumerate(rows_of(queries, Query)):
@@ -73,18 +83,6 @@ def distinct(ctx: Context, config: DistinctConfig, *, queries: Artifacts) -> Ite
         ctx.drop(to_json(dropped).decode(), reason)
 
 
-_Stays = dict[int, tuple[int, float]]
-"""Position of a copy to that of the row that stays, and their similarity."""
-
-
-def _exact(queries: Artifacts) -> _Stays:
-    prints = np.array([number_of(_text(row)) for row in rows_of(queries, Query)], np.uint64)
-    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
-    kept = first[same]
-    copies = np.flatnonzero(kept != np.arange(len(kept)))
-    return {int(place): (int(kept[place]), 1.0) for place in copies}
-
-
 def _text(row: Query) -> str:
     """Return query and gold answer in NFC, runs of white space as one space."""
     gold = normalise(gold_answer(row.target), keep_brackets=True)
@@ -94,21 +92,31 @@ def _text(row: Query) -> str:
 
 def _near(ctx: Context, config: NearConfig, queries: Artifacts, exact: _Stays) -> _Stays:
     """Return the near copies among the rows that are no exact ones."""
-    frames: dict[tuple[str, str], _Frame] = {}
+    frames: dict[tuple[str, str], tuple[int, str, str]] = {}
+    """Of each task its rows, and what all of its queries begin and (backwards) end with."""
     for row in rows_of(queries, Query):
-        name = (row.collection, row.task)
-        if name not in frames:
-            frames[name] = _Frame(row.query, f"task{len(frames)}to")
-        frames[name].narrow(row.query)
+        name, end = (row.collection, row.task), row.query[::-1]
+        num, first, last = frames.get(name, (0, row.query, end))
+        first = commonprefix((first, row.query))  # noqa: RUF071 (texts)
+        frames[name] = num + 1, first, commonprefix((last, end))  # noqa: RUF071 (texts)
+    cuts = {
+        name: (f"task{at}to", *(_last_space(each) if num >= FRAMED_ROWS else 0 for each in both))
+        for at, (name, (num, *both)) in enumerate(frames.items())
+    }
     places: list[int] = []
 
     def compared() -> Iterator[str]:
+        """Yield the own words of each row, marked so that tasks and gold answers share no word."""
         total = sum(each.num_rows for each in queries.values())
         rows = ctx.track(rows_of(queries, Query), "comparing", total=total)
         for place, row in enumerate(rows):
             if place not in exact:
                 places.append(place)
-                yield frames[row.collection, row.task].compared(row)
+                mark, start, end = cuts[row.collection, row.task]
+                is_framed = start + end < len(row.query)
+                query = row.query[start : len(row.query) - end] if is_framed else row.query
+                mark += f"{fingerprint(row.target):x}of"
+                yield " ".join(f"{mark}{word}" for word in words(query))
 
     duplicates = Duplicates(ctx.state / "near", config, threads=ctx.runtime.threads)
     ctx.resources.callback(duplicates.close)
@@ -116,41 +124,18 @@ def _near(ctx: Context, config: NearConfig, queries: Artifacts, exact: _Stays) -
     return {places[each.row]: (places[each.kept], each.similarity) for each in duplicates.find()}
 
 
-class _Frame:
-    """Shared prefix and suffix of all queries of a task."""
-
-    def __init__(self, query: str, mark: str) -> None:
-        self._mark = mark  # put before every word, so that no two tasks share a run of words
-        self._start, self._end = query, query[::-1]  # the end backwards, as it is found
-        self._num_rows = 0
-
-    def narrow(self, query: str) -> None:
-        self._num_rows += 1
-        self._start = commonprefix((self._start, query))  # noqa: RUF071 (texts)
-        self._end = commonprefix((self._end, query[::-1]))  # noqa: RUF071 (texts)
-
-    def compared(self, row: Query) -> str:
-        """Return what a row is compared by: its own words, marked with task and gold answer."""
-        query, mark = row.query, f"{self._mark}{fingerprint(row.target):x}of"
-        start, end = _last_space(self._start), _last_space(self._end)
-        if self._num_rows >= FRAMED_ROWS and start + end < len(query):
-            query = query[start : len(query) - end]
-        return " ".join(f"{mark}{word}" for word in words(query))
-
-
 def _last_space(text: str) -> int:
     """Return where the last whole word of a beginning ends."""
     return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
 
 
-def plan_decontaminate(
-    config: ContaminationConfig, queries: Estimate, items: Estimates
-) -> Estimate:
-    """All rows, as if none were contaminated."""
-    return replace(sum_estimates([queries]), seconds=queries.rows / SEARCHED_ROWS_PER_S)
-
-
-@stage(version=2, writes=Query, plan=plan_decontaminate)
+@stage(
+    version=2,
+    writes=Query,
+    plan=lambda config, queries, items: replace(
+        sum_estimates([queries]), seconds=queries.rows / SEARCHED_ROWS_PER_S
+    ),
+)
 def decontaminate(
     ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Artifacts
 ) -> Iterator[Query]:

@@ -1,25 +1,108 @@
-"""Any files of rows as queries: which columns are query, options and gold answer of a row."""
+"""Any files of rows as queries: which columns are query, options and gold answer of a row.
+
+Readers of all collections share the ids of `Reading` and the counts of `UnusedKeys`.
+"""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
 
-from spyhop.collect.reading import Reading, UnusedKeys
 from spyhop.schema import Config, InputError, Query
 from spyhop.stage import Context, stage, sum_estimates
-from spyhop.store import Artifact
-from spyhop.store.files import field
-from spyhop.store.rows import read_rows, row_files
-from spyhop.text.options import labels, listed
+from spyhop.store import Artifact, row_id
+from spyhop.store.files import field, parquet_head
+from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
+from spyhop.text.choices import has_options as lists_options
+from spyhop.text.choices import labels, listed, named
 from spyhop.text.template import fill, names
 
 _SCALARS = (str, int, float, type(None))
 _LETTERED = re.compile(r"\s*\(?([A-Z]{1,2}|\d{1,2})[).:]\s*(.*)", re.DOTALL)
 _INLINE = re.compile(r"(?:^|[\s,;])\(?([A-Z])[).:]\s?(.*?)(?=[\s,;]+\(?[A-Z][).:]|$)", re.DOTALL)
+MAX_UNUSED = 20
+"""Keys without a meaning that are counted by name."""
+
+
+def origin_of(path: Path, where: str) -> str:
+    """Return the place of a row (`folder/file: line 7`) without the file's folder."""
+    return f"{path.name}{where.removeprefix(str(path))}"
+
+
+class UnusedKeys:
+    """Counts the keys of rows that have no meaning for the reader, and reports them at the end."""
+
+    def __init__(self, ctx: Context, source: str, known: Collection[str]) -> None:
+        self._ctx, self._source, self._known = ctx, source, frozenset(known)
+        self.rows: Counter[str] = Counter()
+        """Rows that have a key, by the key."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count the unknown keys of a row that have a value."""
+        self.rows.update(key for key in row.keys() - self._known if row[key] is not None)
+
+    def report(self, files: Iterable[Path] = ()) -> None:
+        """Write the counts, with the columns of Parquet files that are not read; log one line."""
+        for head in (parquet_head(path) for path in files if kind_of(path) == PARQUET):
+            others = set(head.schema.to_arrow_schema().names) - self._known
+            self.rows.update(dict.fromkeys(others, head.num_rows))
+        common = sorted(self.rows.items(), key=lambda each: (-each[1], each[0]))[:MAX_UNUSED]
+        for key, num in common:
+            self._ctx.count(f"unused/{key}", num)
+        if common:
+            shown = ", ".join(f"{key} ({num:,} rows)" for key, num in common)
+            self._ctx.notice(f"{self._source}: keys without a meaning here are ignored: {shown}")
+
+
+class Reading:
+    """Turns texts of one collection into queries.
+
+    A row's id depends on its text, and for repetitions within its task on their number.
+    """
+
+    def __init__(self, ctx: Context, collection: str, licence: str = "") -> None:
+        self._ctx, self._collection, self._licence = ctx, collection, licence
+        self._task = ""
+        self._seen = Counter[str]()
+
+    def query(
+        self,
+        task: str,
+        query: str,
+        target: str,
+        origin: str,
+        *,
+        template: str = "",
+        licence: str = "",
+        has_options: bool | None = None,
+    ) -> Query:
+        """Return the row and count it."""
+        if task != self._task:
+            self._task = task
+            self._seen.clear()
+        base = row_id(self._collection, task, query, target)
+        self._seen[base] += 1
+        told = named(template) if has_options is None else has_options
+        is_multiple_choice = lists_options(query) if told is None else told
+        self._ctx.count(f"task/{self._collection}/{task}")
+        if is_multiple_choice:
+            self._ctx.count(f"multiple_choice/{'text' if told is None else 'template'}")
+        return Query(
+            id=base if self._seen[base] == 1 else row_id(base, str(self._seen[base])),
+            collection=self._collection,
+            task=task,
+            query=query,
+            target=target,
+            multiple_choice=is_multiple_choice,
+            origin=origin,
+            template=template,
+            licence=licence or self._licence,
+        )
 
 
 class Columns(Config):
@@ -57,12 +140,8 @@ class Columns(Config):
         """Return the top-level names of all columns that are read."""
         texts = [self.query, self.context, self.options, self.target]
         texts += [self.task, self.template, self.licence]
-        return {name.split(".")[0] for text in texts for name in column_names(text)}
-
-
-def column_names(text: str) -> list[str]:
-    """Return the columns of a template, or the one that is named."""
-    return names(text) if "{" in text else [text] if text else []
+        named = (names(text) if "{" in text else [text] for text in texts if text)
+        return {name.split(".")[0] for each in named for name in each}
 
 
 def compose(row: Mapping[str, Any], columns: Columns, where: str) -> dict[str, Any]:
@@ -70,14 +149,21 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> dict[str, A
     query = _text(row, columns.query, where)
     if context := _text(row, columns.context, where):
         query = f"{context}\n\n{query}"
-    target = _gold(row, columns, where)
+    name = columns.target
+    golds = field(row, name, where, object) if name and "{" not in name else None
+    if isinstance(golds, list) and all(isinstance(each, str | int | float) for each in golds):
+        target = str(golds[0]).strip() if golds else ""
+    else:
+        target = _text(row, name, where)
+    if columns.target_after:
+        target = target.rpartition(columns.target_after)[2].strip()
     texts: list[str] = []
     if columns.options:
         given = field(row, columns.options, where, object)
         own, texts = read_options(given, where, columns.options)
         known = labels(len(texts))
         target = _label(target, own, known, texts, where)
-        shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
+        shown = "\n".join(f"({label}) {text}" for label, text in zip(known, texts, strict=True))
         query = f"{query}\nOptions:\n{shown}"
     more = ("task", "template", "licence")
     others = {name: _text(row, getattr(columns, name), where) for name in more}
@@ -101,17 +187,6 @@ def _scalar(row: Mapping[str, Any], column: str, where: str) -> str:
             f"{inner!r} leads into it"
         )
     return "" if value is None else str(value)
-
-
-def _gold(row: Mapping[str, Any], columns: Columns, where: str) -> str:
-    """Return the gold answer; of a list of gold answers the first."""
-    name = columns.target
-    value = field(row, name, where, object) if name and "{" not in name else None
-    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
-        target = str(value[0]).strip() if value else ""
-    else:
-        target = _text(row, name, where)
-    return target.rpartition(columns.target_after)[2].strip() if columns.target_after else target
 
 
 def read_options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:

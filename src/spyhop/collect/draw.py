@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.table import SourceTable, Stratum, class_names, class_sql, relations
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Query, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.store import Artifact, Artifacts, arrow_schema, row_id
 from spyhop.store.rows import PARQUET
-from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
+from spyhop.text.choices import NAMED, NAMED_NOT, OPTIONS
+from spyhop.text.overlap import BASE, Hashes, mixed, powers
 
 Counts = npt.NDArray[np.int64]
 QUERY = arrow_schema(Query)
@@ -34,6 +34,8 @@ EVERY = np.uint64(2**64 - 1)
 MEMORY_MB, THREAD_MB = 512, 100
 """Memory of DuckDB and of each of its threads, beyond which it spills to disk."""
 BATCH_ROWS = 16_384
+LONG = 1 << 15
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
 ROWS_PER_S = 550_000
 """Planning figure, from `benchmarks/sampling`."""
 
@@ -133,9 +135,6 @@ class _Draw:
         for batch in batches if is_identified else _numbered(batches):
             yield batch.cast(QUERY)
 
-    def _tracked(self, doing: str) -> Iterator[tuple[Path, str]]:
-        return self.ctx.track(self.files, doing, total=len(self.files), unit="files")
-
     def _batches(self, path: Path, sql: str) -> Iterator[pa.RecordBatch]:
         """Yield the result of a query over a file; a broken file is one line."""
         try:
@@ -169,7 +168,8 @@ class _Draw:
     def _rows_by_cell(self) -> Counter[tuple[str, int]]:
         """Return the number of rows of each task and class; count those that are passed over."""
         totals, over = Counter[tuple[str, int]](), Counter[str]()
-        for path, rows in self._tracked("counting"):
+        files = self.ctx.track(self.files, "counting", total=len(self.files), unit="files")
+        for path, rows in files:
             text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
             sql = (
                 f"SELECT task, is_in, class, count(*) AS num, max({text}) AS text "
@@ -199,7 +199,8 @@ class _Draw:
         counts = np.zeros(len(thresholds), np.int64)
         target = self.ctx.state / f"pass-{number}.parquet"
         with pq.ParquetWriter(target, _CANDIDATES, compression="lz4") as file:
-            for path, rows in self._tracked("drawing"):
+            files = self.ctx.track(self.files, "drawing", total=len(self.files), unit="files")
+            for path, rows in files:
                 sql = f"SELECT * FROM ({rows}) JOIN cells USING (task, class) WHERE is_in"
                 for batch in self._batches(path, sql):
                     places = batch["cell"].to_numpy()
@@ -295,3 +296,61 @@ def _random(seed: int, start: float, length: float) -> np.random.RandomState:
     """Return the interval's own generator; RandomState's numbers never change between versions."""
     digest = hashlib.sha256(f"{seed}/{start!r}/{length!r}".encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, np.uint32))
+
+
+def priorities(columns: list[pa.Array], seed: int) -> Hashes:
+    """Return the priority of each row, given its columns of text; null is the empty text.
+
+    The rows with the lowest priorities are drawn. It is 64 bits that text and seed decide, the same
+    on any machine: the texts (without space around them, UTF-8) are put one after the other and
+    filled up with zero bytes to whole words of eight, little end first. The hash is the sum of
+    mix(word at i) * B^i modulo 2^64; seed, lengths and sum are then mixed in turn by the end of
+    splitmix64. Of a row above `LONG` words the sum is the beginning of its SHA-256.
+    """
+    filled = (column.cast(pa.large_string()).fill_null("") for column in columns)
+    texts = [pc.utf8_trim_whitespace(text).cast(pa.large_binary()) for text in filled]
+    lengths = [pc.binary_length(text).to_numpy().astype(np.uint64) for text in texts]
+    start = np.full(1, seed % 2**64, np.uint64) * np.uint64(BASE) + np.uint64(1)
+    total = np.repeat(mixed(start), len(columns[0]))
+    for each in lengths:
+        total = mixed(total ^ each)
+    return mixed(total ^ _sums(texts, np.sum(lengths, axis=0)))
+
+
+def _sums(texts: list[pa.Array], lengths: Hashes) -> Hashes:
+    """Return the sum of each row's words."""
+    missing = pa.array((-lengths % np.uint64(8)).astype(np.int8))
+    choices = pa.array([bytes(num) for num in range(8)], pa.large_binary())
+    fillings = pa.DictionaryArray.from_arrays(missing, choices).dictionary_decode()
+    nothing = pa.scalar(b"", pa.large_binary())
+    filled = pc.binary_join_element_wise(*texts, fillings, nothing)
+    _, offsets, data = filled.buffers()
+    ends = np.frombuffer(offsets, np.int64)[filled.offset : filled.offset + len(filled) + 1] // 8
+    words = np.frombuffer(data, "<u8", ends[-1]) if ends[-1] else np.zeros(0, np.uint64)
+    found = np.zeros(len(filled), np.uint64)
+    first = 0
+    while first < len(filled):  # as many rows as fit, at least one
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + LONG, "right")) - 1)
+        found[first:last] = _summed(
+            words[ends[first] : ends[last]], np.diff(ends[first : last + 1])
+        )
+        first = last
+    return found
+
+
+def _summed(words: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
+    if len(words) > LONG:
+        return np.frombuffer(hashlib.sha256(words.tobytes()).digest()[:8], "<u8")
+    sums = np.zeros(len(lengths), np.uint64)
+    filled = np.flatnonzero(lengths)
+    if len(filled):
+        factors, inverses = powers(LONG)
+        terms = words >> np.uint64(32)
+        terms ^= words
+        terms *= _MIX
+        terms ^= terms >> np.uint64(29)
+        terms *= factors[: len(words)]
+        # Each sum begins at a power of its own place in the lot; this is taken away again.
+        begins = (np.cumsum(lengths) - lengths)[filled]
+        sums[filled] = np.add.reduceat(terms, begins) * inverses[begins]
+    return sums

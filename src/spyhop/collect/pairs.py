@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
-from spyhop.collect.reading import origin_of
+from spyhop.collect.columns import origin_of
 from spyhop.collect.shapes import Shape, first_exchange
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
@@ -56,13 +56,13 @@ def pair_id(instruction: str, response: str) -> str:
     return row_id("pair", instruction, response)
 
 
-def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
-    """As many as are asked for, else one per row."""
-    rows = min(folder.rows, config.num_rows) if config.num_rows else folder.rows
-    return Estimate(rows=rows, row_tokens=folder.row_tokens)
-
-
-@stage(version=3, writes=Pair, plan=plan_seeds)
+@stage(
+    version=3,
+    writes=Pair,
+    plan=lambda config, folder: Estimate(
+        rows=min(folder.rows, config.num_rows or folder.rows), row_tokens=folder.row_tokens
+    ),
+)
 def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
@@ -90,8 +90,8 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
                 ctx.drop(row, reason or ("empty" if is_empty else "repeated"))
             else:
                 kept[row.id] = row
-    place = lambda name: number_of(f"0/{name}")  # noqa: E731
-    drawn = kept if config.num_rows is None else set(nsmallest(config.num_rows, kept, key=place))
+    num = config.num_rows or len(kept)
+    drawn = {*nsmallest(num, kept, key=lambda name: number_of(f"0/{name}"))}
     for row in kept.values():
         if row.id in drawn:
             ctx.count(f"collection/{row.collection}")
@@ -139,8 +139,8 @@ def _oasst(path: Path, language: str) -> Iterator[Turns]:
 
 
 def _is_first(reply: Mapping[str, Any]) -> bool:
-    is_kept = reply.get("role") == "assistant" and not reply.get("deleted")
-    return is_kept and reply.get("rank") == 0
+    is_first = reply.get("role") == "assistant" and reply.get("rank") == 0
+    return is_first and not reply.get("deleted")
 
 
 def _opened(opening: tuple[str, str, str], reply: tuple[str, str] | None, language: str) -> Turns:

@@ -21,7 +21,7 @@ from spyhop.schema import (
     Row,
     prompt_turns,
 )
-from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, Estimates, stage
+from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
 from spyhop.store import Artifact, Artifacts, nested_draw, number_of, row_id, rows_of
 from spyhop.text.tables import table
 
@@ -92,17 +92,11 @@ def orca_shares() -> dict[str, dict[str, float]]:
     return {name: dict(shares) for name, shares in given.items()}
 
 
-def plan_pair(
-    config: PairConfig,
-    queries: Estimate,
-    own: Estimates | None = None,
-    searched: Estimate | None = None,
-) -> Estimate:
+def plan_pair(config: PairConfig, queries: Estimate, **_: object) -> Estimate:
     """One prompt per query, longer by a system message."""
-    if not queries.row_tokens:
-        return Estimate(rows=queries.rows)
     chars = sum(len(message.text) for message in config.messages) / len(config.messages)
-    return Estimate(rows=queries.rows, row_tokens=queries.row_tokens + chars / CHARS_PER_TOKEN)
+    tokens = queries.row_tokens and queries.row_tokens + chars / CHARS_PER_TOKEN
+    return Estimate(rows=queries.rows, row_tokens=tokens)
 
 
 @stage(version=1, writes=Prompt, plan=plan_pair)
@@ -125,12 +119,11 @@ def pair(
     """
     prompts: dict[str, Prompt] = {}
     for prompt in rows_of(own, Prompt):
-        if prompt.id in prompts:
+        if prompts.setdefault(prompt.id, prompt) is not prompt:
             raise InputError(
                 f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
                 "prompts are then named by their messages"
             )
-        prompts[prompt.id] = prompt
     messages = {message.id: message for message in config.messages}
     best, held_out = defaultdict[str, dict[str, float]](dict), set[str]()
     for rate in searched.rows(MessageRate) if searched else ():
@@ -172,14 +165,12 @@ def _allowed(
             f"no shares of system messages for collection {query.collection!r}; "
             f"known: {sorted(config.shares)} (the name '*' means any other)"
         )
-    is_only = {name: messages[name].is_multiple_choice_only for name in shares}
-    allowed = {
-        name: weight
-        for name, weight in shares.items()
-        if weight > 0 and (query.multiple_choice or not is_only[name])
-    }
-    if query.multiple_choice and config.choice_rule == "always":
-        allowed = {name: each for name, each in allowed.items() if is_only[name]} or allowed
+    used = {name: weight for name, weight in shares.items() if weight > 0}
+    only = {n: weight for n, weight in used.items() if messages[n].is_multiple_choice_only}
+    if not query.multiple_choice:
+        allowed = {name: weight for name, weight in used.items() if name not in only}
+    else:
+        allowed = (config.choice_rule == "always" and only) or used
     if not allowed:
         raise RecipeError(f"collection {query.collection!r} has no system message for {query.id}")
     return allowed

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
-from spyhop.collect.reading import Reading
+from spyhop.collect.columns import Reading
 from spyhop.models.replay import Recorded
 from spyhop.schema import Config, InputError, NoConfig, Query
 from spyhop.stage import Context, Estimate, stage, sum_estimates
@@ -116,11 +116,15 @@ def read_natural_instructions(
     reading = Reading(ctx, "niv2")
     for path in matching(folder.path, config.pattern):
         task, where = json_file(path), str(path)
-        if reason := _why_skipped(config, task, where):
-            ctx.count(f"tasks_left_out/{reason}")
+        spoken = {*_texts(task, "Input_language", where), *_texts(task, "Output_language", where)}
+        if config.languages and not spoken <= set(config.languages):
+            ctx.count("tasks_left_out/language")
+            continue
+        categories = _texts(task, "Categories", where)
+        if any(fnmatchcase(c, pattern) for c in categories for pattern in config.skip_categories):
+            ctx.count("tasks_left_out/category")
             continue
         definition = " ".join(_texts(task, "Definition", where)).strip()
-        category = "; ".join(_texts(task, "Categories", where))
         named = task.get("Instance License") or []
         licence = named if isinstance(named, str) else "; ".join(map(str, named))
         for number, instance in enumerate(field(task, "Instances", where, list), 1):
@@ -135,25 +139,14 @@ def read_natural_instructions(
                 text.replace("{input}", field(instance, "input", at).strip()),
                 target.strip(),
                 f"{path.name}:{number}",
-                template=category,
+                template="; ".join(categories),
                 licence="" if licence == "Unknown" else licence,
             )
 
 
 def _texts(task: object, key: str, where: str) -> list[str]:
-    found: list[str] = field(task, key, where, list)
-    for number in range(len(found)):
-        field(task, f"{key}.{number}", where)
-    return found
-
-
-def _why_skipped(config: NaturalInstructionsConfig, task: object, where: str) -> str:
-    spoken = {*_texts(task, "Input_language", where), *_texts(task, "Output_language", where)}
-    if config.languages and not spoken <= set(config.languages):
-        return "language"
-    categories = _texts(task, "Categories", where)
-    is_skipped = any(fnmatchcase(c, p) for c in categories for p in config.skip_categories)
-    return "category" if is_skipped else ""
+    num = len(field(task, key, where, list))
+    return [field(task, f"{key}.{number}", where) for number in range(num)]
 
 
 class T0Config(Config):

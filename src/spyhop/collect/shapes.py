@@ -34,24 +34,26 @@ class _Keys(NamedTuple):
     """Keys of a shape with a text in each column."""
 
     prompt: tuple[str, ...]
-    more: str
+    more: tuple[str, ...]
     """The text below the prompt, above a question."""
     response: tuple[str, ...]
 
 
 _TEXTS: dict[Shape, _Keys] = {
-    "alpaca": _Keys(("instruction",), "input", ("output",)),
-    "dolly": _Keys(("instruction",), "context", ("response",)),
-    "openorca": _Keys(("question",), "", ("response",)),
-    "question_answer": _Keys(("question", "query"), "context", ("answer", "response", "answers")),
-    "prompt_completion": _Keys(("prompt",), "", ("completion", "response")),
+    "alpaca": _Keys(("instruction",), ("input",), ("output",)),
+    "dolly": _Keys(("instruction",), ("context",), ("response",)),
+    "openorca": _Keys(("question",), (), ("response",)),
+    "question_answer": _Keys(
+        ("question", "query"), ("context",), ("answer", "response", "answers")
+    ),
+    "prompt_completion": _Keys(("prompt",), (), ("completion", "response")),
 }
 TEXT_SHAPES = frozenset(_TEXTS)
 """Shapes whose response is a text in a column of its own."""
 _LISTED = ("messages", "conversations", "conversation", "body", "chosen", "rejected")
 COLUMNS = frozenset((*_LISTED, "input", "preferred_output", *_SYSTEM)).union(
-    *((*keys.prompt, keys.more, *keys.response) for keys in _TEXTS.values())
-) - {""}
+    *(name for keys in _TEXTS.values() for name in keys)
+)
 """Every key that a shape gives a meaning."""
 
 
@@ -92,7 +94,7 @@ def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -
         return "openorca"
     asked = [shape for shape, keys in _TEXTS.items() if has.intersection(keys.prompt)]
     answered = [shape for shape in asked if has.intersection(_TEXTS[shape].response)]
-    whole = [shape for shape in asked if _TEXTS[shape].more in {"", *has}]
+    whole = [shape for shape in asked if has.issuperset(_TEXTS[shape].more)]
     if found := answered if needs_response else [*answered, *whole, *asked]:
         return found[0]
     keys = ", ".join(row) or "nothing"
@@ -160,7 +162,7 @@ class _Reader:
         if shape == "messages":
             return self._turns("messages")
         if shape == "sharegpt":
-            key = self._first(("conversations", "conversation"))
+            key = self._present(("conversations", "conversation")) or "conversations"
             return [*self._system(), *self._turns(key)]
         if shape == "batch":
             self.used.update(("body", "custom_id", "method", "url"))
@@ -170,8 +172,8 @@ class _Reader:
             key = "non_preferred_output" if is_rejected else "preferred_output"
             return [*self._inner("input"), *self._turns(key)]
         self.used.update(("chosen", "rejected"))
-        key = self._first(("prompt", "question"))
-        asked = self._side(key, "user") if row.get(key) is not None else []
+        key = self._present(("prompt", "question"))
+        asked = self._side(key, "user") if key else []
         before = [*self._system(), *asked]
         said = self._side("rejected" if is_rejected else "chosen", "assistant")
         return said if len(said) > 1 and said[: len(before)] == before else before + said
@@ -179,15 +181,13 @@ class _Reader:
     def texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
         """Return the turns of a shape of texts, whether it has a response, and its gold answer."""
         keys = _TEXTS[shape]
-        asked = self._side(self._first(keys.prompt), "user")
-        has_more = keys.more and self._row.get(keys.more) is not None
-        more = self._text(keys.more) if has_more else ""
-        if more:
+        asked = self._side(self._present(keys.prompt) or keys.prompt[0], "user")
+        if self._present(keys.more) and (more := self._text(keys.more[0])):
             parts = [more, asked[-1].content]
             both = parts if shape == "question_answer" else parts[::-1]
             asked[-1] = asked[-1].model_copy(update={"content": "\n\n".join(both)})
-        key = self._first(keys.response)
-        if self._row.get(key) is None:
+        key = self._present(keys.response)
+        if not key:
             return [*self._system(), *asked], False, ""
         said = self._side(key, "assistant")
         target = said[0].content if shape == "question_answer" else ""
@@ -204,12 +204,13 @@ class _Reader:
         return turns_of(found, self._where, f"{key}.messages")
 
     def _system(self) -> list[Message]:
-        key = self._first(_SYSTEM)
-        text = self._text(key) if self._row.get(key) is not None else ""
+        key = self._present(_SYSTEM)
+        text = self._text(key) if key else ""
         return [Message(role="system", content=text)] if text else []
 
-    def _first(self, keys: tuple[str, ...]) -> str:
-        return next((key for key in keys if self._row.get(key) is not None), keys[0])
+    def _present(self, keys: tuple[str, ...]) -> str:
+        """Return the first of these columns that has a value, or an empty text."""
+        return next((key for key in keys if self._row.get(key) is not None), "")
 
     def _side(self, key: str, role: Role) -> list[Message]:
         """Return a text as one turn, or a list of turns."""

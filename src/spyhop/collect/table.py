@@ -95,32 +95,30 @@ def _reader(path: Path, wanted: Sequence[str], target: str) -> tuple[str, dict[s
     """Return SQL for the rows of a file with their `number`, and for each column as text."""
     file, kind = quoted(str(path)), kind_of(path)
     texts = {name: f"coalesce({_name(name)}, '')" for name in wanted}
+    names, reader = list(wanted), "json"
+    options = f"format = 'newline_delimited', records = true, maximum_object_size = {OBJECT_BYTES}"
     if kind == PARQUET:
         schema = parquet_head(path).schema.to_arrow_schema()
-        _check(path, wanted, schema.names)
-        for name in wanted:
-            texts[name] = _as_text(path, schema.field(name), is_target=name == target)
-        source = f"read_parquet({file}, file_row_number = true)"
-        return f"SELECT *, file_row_number + 1 AS number FROM {source}", texts
-    names, reader = wanted, "json"
-    options = f"format = 'newline_delimited', records = true, maximum_object_size = {OBJECT_BYTES}"
-    if kind != ".jsonl":
+        names = schema.names
+    elif kind != ".jsonl":
         delimiter = "\t" if kind == ".tsv" else ","
         first = next((line for _, line in lines(path)), "")
         names, reader = next(csv.reader([first], delimiter=delimiter), []), "csv"
-        _check(path, wanted, names)
         options = (
             f"auto_detect = false, header = true, delim = {quoted(delimiter)}, quote = '\"', "
             f"escape = '\"', max_line_size = {OBJECT_BYTES}"
         )
+    if missing := [name for name in wanted if name not in names]:
+        raise InputError(f"{path}: no column {missing[0]!r}; found: {', '.join(names)}")
+    if kind == PARQUET:
+        texts = {
+            each: _as_text(path, schema.field(each), is_target=each == target) for each in wanted
+        }
+        source = f"read_parquet({file}, file_row_number = true)"
+        return f"SELECT *, file_row_number + 1 AS number FROM {source}", texts
     types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
     source = f"read_{reader}({file}, columns = {{{types}}}, {options})"
     return f"SELECT *, row_number() OVER () AS number FROM {source}", texts
-
-
-def _check(path: Path, wanted: Sequence[str], known: Sequence[str]) -> None:
-    if missing := [name for name in wanted if name not in known]:
-        raise InputError(f"{path}: no column {missing[0]!r}; found: {', '.join(known)}")
 
 
 def _as_text(path: Path, column: pa.Field, *, is_target: bool) -> str:
@@ -209,19 +207,19 @@ def class_sql(strata: Sequence[Stratum]) -> str:
     """Return SQL for the class of a row: a number below the product of the strata's classes."""
     total = "0"
     for stratum in strata:
-        total = f"({total}) * {stratum.num_classes} + {_own_class(stratum)}"
+        if stratum.by == "topic":
+            cases = " ".join(
+                f"WHEN regexp_matches(query, {quoted(topic)}, 'is') THEN {place}"
+                for place, topic in enumerate(stratum.topics)
+            )
+            own = f"CASE {cases} ELSE {len(stratum.topics)} END"
+        else:
+            pattern = {"length": r"\S+", "complexity": FACTS}.get(stratum.by)
+            value = f"len(regexp_extract_all(query, {quoted(pattern)}))" if pattern else stratum.by
+            above = " + ".join(f"({value} >= {edge!r})::BIGINT" for edge in stratum.edges)
+            own = f"coalesce({above}, {len(stratum.edges) + 1})"
+        total = f"({total}) * {stratum.num_classes} + {own}"
     return total
-
-
-def _own_class(stratum: Stratum) -> str:
-    if stratum.by == "topic":
-        found = (f"regexp_matches(query, {quoted(topic)}, 'is')" for topic in stratum.topics)
-        cases = " ".join(f"WHEN {each} THEN {place}" for place, each in enumerate(found))
-        return f"CASE {cases} ELSE {len(stratum.topics)} END"
-    pattern = {"length": r"\S+", "complexity": FACTS}.get(stratum.by)
-    counted = pattern and f"len(regexp_extract_all(query, {quoted(pattern)}))"
-    above = (f"({counted or 'difficulty'} >= {edge!r})::BIGINT" for edge in stratum.edges)
-    return f"coalesce({' + '.join(above)}, {len(stratum.edges) + 1})"
 
 
 def class_names(strata: Sequence[Stratum], place: int) -> str:

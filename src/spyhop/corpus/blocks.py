@@ -1,7 +1,8 @@
 """Which blocks of a page are its main text: small decision trees vote, then a few rules.
 
-The trees were fitted to public pages with known text by `benchmarks/corpus_blocks.py`, which also
-measures them on sites that they were not fitted to.
+The trees judge each block by numbers: how it looks, where it is, and what surrounds it. They were
+fitted to public pages with known text by `benchmarks/corpus_blocks.py`, which also measures them on
+sites that they were not fitted to.
 """
 
 import json
@@ -9,12 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from spyhop.corpus.features import PROSE_CHARS, Matrix, Vector, features
 from spyhop.corpus.scan import Block, Scan
-from spyhop.corpus.tags import MARKS
+from spyhop.corpus.tags import BESIDE, MARKS
+
+Vector = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float32]
 
 OWN_CHARS = 250
 """Prose outside comments and requests from which on they are not the page's own text, as in a forum
@@ -34,6 +39,9 @@ MAX_HEADING_LINKED = 0.7
 """Share of its characters in links with which a heading of kept text is kept, however unlikely."""
 LOWEST = 7
 """A level below all headings."""
+BATCH_ROWS = 256
+ALL_LEAVES = np.uint8(0xFF)
+_LOWEST_BIT = np.array([0] + [(n & -n).bit_length() - 1 for n in range(1, 1 << 8)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +77,6 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-np.concatenate(log_odds))))
 
 
-BATCH_ROWS = 256
-ALL_LEAVES = np.uint8(0xFF)
-_LOWEST_BIT = np.array([0] + [(n & -n).bit_length() - 1 for n in range(1, 1 << 8)])
-
-
 @cache
 def trees() -> Trees:
     """Return the trees of this version."""
@@ -107,35 +110,31 @@ def main_blocks(scan: Scan) -> list[Block]:
 def chosen(
     scan: Scan, chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
-    """Return the likely blocks, what follows them as their part, and what lies between them."""
+    """Return the likely blocks, what follows them as their part, and what lies between them.
+
+    Prose is kept, too, between kept blocks of its container.
+    """
     kept: list[bool] = []
     last: Block | None = None
-    for block, chance in zip(scan.blocks, chances, strict=True):
+    spans: dict[int, tuple[int, int]] = {}  # first and last kept block, by the outer container
+    for at, (block, chance) in enumerate(zip(scan.blocks, chances, strict=True)):
         is_part = block.kind in _PARTS or (last and last.marks & block.marks & MARKS["li"])
         is_part = is_part and block.num_linked <= MAX_LINKED * len(block.text)
         kept.append(chance >= min_probability * (FOLLOWING if last and is_part else 1))
         if block.kind != "heading":
             last = block if kept[-1] else last if block.num_linked == len(block.text) else None
-    return without_crumbs(scan.blocks, _filled(scan, kept))
-
-
-def _filled(scan: Scan, kept: Sequence[bool]) -> list[bool]:
-    """Keep prose that has kept blocks before and after it in the same container."""
-    outer = [scan.parents[block.container] for block in scan.blocks]
-    spans: dict[int, tuple[int, int]] = {}
-    for at, (block, place) in enumerate(zip(scan.blocks, outer, strict=True)):
-        if kept[at] and block.kind != "heading":
-            spans[place] = (spans.get(place, (at, at))[0], at)
-    filled = list(kept)
-    for at, (block, place) in enumerate(zip(scan.blocks, outer, strict=True)):
-        first, last = spans.get(place, (at, at))
+            if kept[-1]:
+                place = scan.parents[block.container]
+                spans[place] = (spans.get(place, (at, at))[0], at)
+    for at, block in enumerate(scan.blocks):
+        begin, end = spans.get(scan.parents[block.container], (at, at))
         is_prose = block.kind != "heading" and len(block.text) >= MIN_FILLED_CHARS
-        if first < at < last and is_prose and block.num_linked <= MAX_LINKED * len(block.text):
-            filled[at] = True
-    return filled
+        if begin < at < end and is_prose and block.num_linked <= MAX_LINKED * len(block.text):
+            kept[at] = True
+    return _without_crumbs(scan.blocks, kept)
 
 
-def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
+def _without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
     """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
     own = sum(
         len(block.text) - 2 * block.num_linked
@@ -158,3 +157,184 @@ def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]
         else:
             is_before_text = False
     return found[::-1]
+
+
+PROSE_CHARS = 80
+"""A shorter block is not counted as prose."""
+BLOCK_COST = 30
+"""Characters that a block must have before it counts for its container."""
+LINK_WEIGHT = 1.5
+"""Characters that one character in a link takes away."""
+ITEM_WEIGHT = 0.5
+"""Weight of a block in a list: teasers of other pages are in lists."""
+START_CHARS = 50
+"""Beginning of a block in which digits and capitals are counted."""
+FAR = 15
+"""Blocks beyond which a distance is not told apart."""
+STEPS = (-3, -2, -1, 1, 2, 3)
+_INLINE = frozenset(("p", "span"))
+_UNITS = frozenset(("p", "span", "td", "th", "tr"))
+
+
+def features(scan: Scan) -> dict[str, Vector]:
+    """Return the columns that a block is judged by, one value for each block."""
+    shape = np.array([_shape(block, scan.names[block.container]) for block in scan.blocks])
+    look: dict[str, Vector] = dict(zip(_SHAPE, shape.T, strict=True))
+    chars, linked, place = look.pop("chars"), look.pop("linked"), look["place"].astype(int)
+    marks = look.pop("marks").astype(int)
+    look |= {"log_chars": np.log1p(chars), "linked_frac": linked / np.maximum(1, chars)}
+    look |= zip(_IS, (marks & _BITS) > 0, strict=True)
+    look |= _context(scan, look, chars, linked, place)
+    return look | _neighbours(look)
+
+
+def _context(
+    scan: Scan, look: dict[str, Vector], chars: Vector, linked: Vector, place: Vector
+) -> dict[str, Vector]:
+    """Describe the containers around each block, its section, and the page."""
+    num, order = len(chars), np.arange(len(chars))
+    heading = look["heading"] > 0
+    value = chars - LINK_WEIGHT * linked - BLOCK_COST
+    value[look["is_li"] & (value > 0)] *= ITEM_WEIGHT
+    value = np.where(heading, 0, np.maximum(value, -BLOCK_COST))
+    prose = np.where(~heading & (chars > PROSE_CHARS), np.maximum(0, chars - 2 * linked), 0)
+    ones = np.ones(num)
+    own_value = np.bincount(place, value, len(scan.parents))
+    ends = _ends(scan.parents)
+    sums = (  # containers are numbered in a row, so that a difference adds up those inside
+        np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
+        for each in (chars, linked, ones, value, prose)
+    )
+    total, links, counts, values, proses = (each[ends] - each[:-1] for each in sums)
+    best = len(values) - 1 - int(np.argmax(values[::-1]))
+    around, beside, in_best, near, twins = _containers(scan, counts.tolist(), best)
+    up = around[place]
+    outer = around[np.array(scan.parents)[up]]
+    side = beside[place]
+    all_prose, top = max(1.0, proses[0]), max(1.0, values[best])
+    share, density = total / max(1.0, total[0]), links / np.maximum(1, total)
+    has_side = side > 0
+    titles = np.flatnonzero(heading & (look["level"] == 1))
+    title = titles[0] if len(titles) else num
+    section = np.cumsum(heading)
+    in_section = [
+        np.bincount(section, each)[section]
+        for each in (chars * ~heading, linked * ~heading, prose, ones)
+    ]
+    comment_prose = prose[look["is_comment"]].sum() / all_prose
+    following, last = _distances(prose > 1.5 * PROSE_CHARS)
+    return {
+        "in_best": in_best[place], "up_value": values[up] / top, "outer_value": values[outer] / top,
+        "own_value": own_value[place] / top, "up_share": share[up], "outer_share": share[outer],
+        "up_density": density[up], "outer_density": density[outer],
+        "up_mean": np.log1p(total[up] / np.maximum(1, counts[up])),
+        "up_count": np.log1p(counts[up]),
+        "up_prose": proses[up] / all_prose,
+        "has_side": has_side, "side_share": share[side] * has_side,
+        "side_density": density[side] * has_side, "side_prose": proses[side] / all_prose * has_side,
+        "prose_before": (np.cumsum(prose) - prose) / all_prose, "order": order / num,
+        "from_title": (order - title) / num, "is_before_title": (order < title) & (title < num),
+        "comment_prose": ones * comment_prose,
+        "item_prose": ones * prose[look["is_li"]].sum() / all_prose,
+        "page_prose": ones * np.log1p(all_prose), "page_density": ones * density[0],
+        "next_prose": following, "last_prose": last,
+        "section_chars": np.log1p(in_section[0]),
+        "section_density": in_section[1] / np.maximum(1, in_section[0]),
+        "section_prose": in_section[2] / all_prose, "section_count": np.log1p(in_section[3]),
+        "twins": np.log1p(twins[place, 0]), "twin_blocks": twins[place, 1],
+        **dict(zip(_NEAR, (near[place] & _BITS[: len(_NEAR)]) > 0, strict=True)),
+        "same_up": up,
+    }  # fmt: skip
+
+
+_BITS = np.array(list(MARKS.values()))[:, None]
+_IS = [f"is_{name}" for name in MARKS]
+_NEAR = [f"near_{name}" for name, bit in MARKS.items() if bit <= BESIDE]
+_SHAPE = (
+    "chars", "linked", "marks", "place", "heading", "text", "item", "level", "ends", "commas",
+    "lines", "digits", "capitals", "rights", "in_p", "in_li", "in_div",
+)  # fmt: skip
+
+
+def _shape(block: Block, name: str) -> tuple[float, ...]:
+    text, kind = block.text, block.kind
+    num, start = len(text), text[:START_CHARS]
+    return (
+        num, block.num_linked, block.marks, block.container, kind == "heading", kind == "text",
+        kind == "item", block.level if kind == "heading" else 0,
+        text[-1:] in ".!?\u2026\u3002\u201d\"\u00bb)\uff01\uff1f",
+        min(8, text.count(",") + text.count("\u3001") + text.count("\uff0c")), "\n" in text,
+        sum(map(str.isdigit, start)) / len(start), sum(map(str.isupper, start)) / len(start),
+        "\u00a9" in text, name == "p", name == "li", name == "div",
+    )  # fmt: skip
+
+
+def _ends(parents: list[int]) -> Vector:
+    """Return for each container the number after the last one inside it."""
+    ends = list(range(1, len(parents) + 1))
+    for at in range(len(ends) - 1, 0, -1):
+        if ends[at] > ends[parents[at]]:
+            ends[parents[at]] = ends[at]
+    return np.array(ends)
+
+
+def _containers(
+    scan: Scan, counts: list[float], best: int
+) -> tuple[Vector, Vector, Vector, Vector, Vector]:
+    """Describe each container.
+
+    Returns the innermost one around it with several blocks; the outermost one around it that is
+    beside the text; whether it is in the best one; marks of the three innermost; and how many of
+    its kind are side by side, with their mean number of blocks.
+    """
+    parents, own, names = scan.parents, scan.own, scan.names
+    num = len(parents)
+    around, beside, near = [0] * num, [0] * num, [0] * num
+    in_best = [at == best for at in range(num)]
+    groups: dict[tuple[int, str, int], list[int]] = {}
+    for at in range(1, num):
+        up, name = parents[at], names[at]
+        around[at] = around[up] if counts[at] < 2 or name in _INLINE else at
+        beside[at] = beside[up] or (at if own[at] & BESIDE else 0)
+        in_best[at] = in_best[at] or in_best[up]
+        near[at] = own[at] | own[up] | own[parents[up]]
+        if counts[at] and name not in _UNITS:
+            groups.setdefault((up, name, own[at]), []).append(at)
+    twins = [(0.0, 0.0)] * num
+    for members in groups.values():
+        if len(members) > 1:
+            mean = sum(counts[at] for at in members) / len(members)
+            for at in members:
+                twins[at] = (len(members), mean)
+    for at in range(1, num):
+        if twins[at][0] < twins[parents[at]][0]:
+            twins[at] = twins[parents[at]]
+    return np.array(around), np.array(beside), np.array(in_best), np.array(near), np.array(twins)
+
+
+def _distances(is_prose: Vector) -> tuple[Vector, Vector]:
+    """Return how many blocks it is to the next prose, and from the last."""
+    num, order = len(is_prose), np.arange(len(is_prose))
+    last = np.maximum.accumulate(np.where(is_prose, order, -FAR - 1))
+    following = np.minimum.accumulate(np.where(is_prose, order, num + FAR)[::-1])[::-1]
+    last, following = np.roll(last, 1), np.roll(following, -1)
+    last[0], following[-1] = -FAR - 1, num + FAR
+    return np.minimum(FAR, following - order), np.minimum(FAR, order - last)
+
+
+def _neighbours(look: dict[str, Vector]) -> dict[str, Vector]:
+    """Describe the blocks before and after; -1 where the page ends."""
+    names = ("log_chars", "linked_frac", "ends", "in_best")
+    own = np.column_stack([look[name] for name in names])
+    up = look.pop("same_up")
+    del look["place"]
+    num = len(up)
+    found: dict[str, Vector] = {}
+    for step in STEPS:
+        at = np.arange(num) + step
+        is_inside = (at >= 0) & (at < num)
+        at = np.clip(at, 0, num - 1)
+        rows = np.where(is_inside[:, None], own[at], -1)
+        found |= {f"{name}{step:+d}": rows[:, column] for column, name in enumerate(names)}
+        found[f"same_up{step:+d}"] = np.where(is_inside, up[at] == up, -1)
+    return found

@@ -89,11 +89,6 @@ def _is_in_capitals(heading: str) -> bool:
     return len(letters) > 5 and sum(map(str.isupper, letters)) > MAX_CAPITALS_FRAC * len(letters)
 
 
-def _is_navigation(heading: str) -> bool:
-    found = _NAVIGATION.search(heading)
-    return found is not None and len(found.group()) > len(heading) / 2
-
-
 def _has_little_prose(section: Section) -> bool:
     num_letters = sum(map(str.isalpha, section.text))
     num_marks = sum(not char.isspace() for char in section.text)
@@ -131,25 +126,20 @@ def _is_repetitive(text: str) -> bool:
         often, chars = max(((n, _num_chars(gram)) for gram, n in grams.items()), default=(0, 0))
         if often > 1 and often * chars > bound * num_chars:
             return True
-    return any(
-        _repeated_chars(split, num) > bound * num_chars
-        for num, bound in MAX_REPEATED_NGRAMS.items()
-    )
+    for num, bound in MAX_REPEATED_NGRAMS.items():
+        seen: set[tuple[str, ...]] = set()
+        places: set[int] = set()  # of words in n-grams that occurred before
+        for at, gram in enumerate(_grams(split, num)):
+            if gram in seen:
+                places.update(range(at, at + num))
+            seen.add(gram)
+        if sum(len(split[place]) for place in places) > bound * num_chars:
+            return True
+    return False
 
 
 def _num_chars(parts: Iterable[str]) -> int:
     return sum(map(len, parts))
-
-
-def _repeated_chars(split: list[str], num: int) -> int:
-    """Count the characters of words in n-grams that occurred before, each word once."""
-    seen: set[tuple[str, ...]] = set()
-    repeated: set[int] = set()
-    for at, gram in enumerate(_grams(split, num)):
-        if gram in seen:
-            repeated.update(range(at, at + num))
-        seen.add(gram)
-    return sum(len(split[place]) for place in repeated)
 
 
 def _is_list(text: str) -> bool:
@@ -162,7 +152,9 @@ def _is_list(text: str) -> bool:
 FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
     "no_heading": lambda one, config: not (one.is_plain or any(map(str.isalnum, one.heading))),
     "capital_heading": lambda one, config: _is_in_capitals(one.heading),
-    "navigation": lambda one, config: _is_navigation(one.heading),
+    "navigation": lambda one, config: (
+        len("".join(_NAVIGATION.findall(one.heading)[:1])) > len(one.heading) / 2
+    ),
     "language": lambda one, config: one.language not in (config.languages or (one.language,)),
     "little_prose": lambda one, config: _has_little_prose(one.section),
     "notice": lambda one, config: _NOTICE.search(one.section.prose) is not None,
@@ -181,8 +173,6 @@ FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
 
 def reason_against(one: Candidate, config: FilterConfig) -> str:
     """Return the name of the first filter that refuses the section, or nothing."""
-    if one.section.reason:
-        return one.section.reason
     return next((name for name, refuses in FILTERS.items() if refuses(one, config)), "")
 
 

@@ -19,6 +19,7 @@ _IS_FORMULA = re.compile(
 _TAG_SPACE = re.compile(r" ?(<[^<>]*>) ?")
 _INNERMOST = re.compile(r"<([\w-]+)[^<>]*>([^<>]*)</\1\s*>")
 _END = "\x1f"  # ends each child of an element
+_QUOTES = "\"'"
 _JOINTS = {"msup": "^", "msub": "_", "mfrac": "/", "mover": "^", "munder": "_", "mroot": "^1/"}
 MAX_DEPTH = 30
 _MATHML = re.compile(
@@ -52,16 +53,6 @@ def written_script(base: str, script: str, *, is_raised: bool) -> str:
     return ("^" if is_raised else "_") + (script if is_one else "{" + script + "}")
 
 
-def _mathml(inner: str) -> str:
-    """Write MathML in a line, from the innermost elements outwards."""
-    inner = _TAG_SPACE.sub(r"\1", " ".join(inner.split()))
-    for _ in range(MAX_DEPTH):
-        inner, num = _INNERMOST.subn(_element, inner)
-        if not num:
-            break
-    return " ".join(re.sub(r"<[^<>]*>", " ", inner).replace(_END, "").split())
-
-
 def _element(match: re.Match[str]) -> str:
     name, content = match.group(1).lower(), match.group(2)
     parts = [part for part in content.split(_END) if part]
@@ -89,18 +80,22 @@ def with_formulas(html: str) -> str:
 
 
 def _written_picture(picture: re.Match[str]) -> str:
-    alt = _ALT.search(picture.group(1))
-    is_formula = any(map(_IS_FORMULA.search, _NAMED.findall(picture.group(1))))
-    return f" {_unquoted(alt)} " if alt and is_formula else picture.group()
+    alt = _ALT.search(picture[1])
+    is_formula = any(map(_IS_FORMULA.search, _NAMED.findall(picture[1])))
+    return f" {alt[1].strip(_QUOTES)} " if alt and is_formula else picture[0]
 
 
 def _written_mathml(match: re.Match[str]) -> str:
-    """Write the TeX that a formula was made from, where it is there; else its elements."""
+    """Write the TeX or text of a formula, else its elements from the innermost outwards."""
     opened, attributes, inner, closed = match.groups()
-    tex, alt = _TEX.search(inner), _ALT.search(attributes)
-    text = tex.group(1) if tex else _unquoted(alt) if alt else _mathml(inner)
+    if tex := _TEX.search(inner):
+        text = tex[1]
+    elif alt := _ALT.search(attributes):
+        text = alt[1].strip(_QUOTES)
+    else:
+        inner, num, depth = _TAG_SPACE.sub(r"\1", " ".join(inner.split())), 1, 0
+        while num and depth < MAX_DEPTH:
+            inner, num = _INNERMOST.subn(_element, inner)
+            depth += 1
+        text = " ".join(re.sub(r"<[^<>]*>", " ", inner).replace(_END, "").split())
     return f" {text} " if opened and closed else f"{opened or ''} {text} {closed or ''}"
-
-
-def _unquoted(attribute: re.Match[str]) -> str:
-    return attribute.group(1).strip("\"'")

@@ -2,28 +2,137 @@
 
 No page can hang or crash the stage: a worker reports each page before it begins it. A worker that
 is silent for longer than a page may take is killed; its page is given up with a reason, and a new
-worker continues with the rest of the part. A cluster runs the same function in such processes.
+worker continues with the rest of the part. Results are written in chunks of `CHUNK_PAGES` pages, of
+which a kill loses at most one. A cluster runs the same function in such processes.
 """
 
 import shutil
+import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
+import pyarrow as pa
+
 from spyhop.cluster import Cluster
-from spyhop.corpus.read import Part
-from spyhop.corpus.work import SegmentConfig
-from spyhop.corpus.worker import PartItem, WorkItemUpdate, is_done
-from spyhop.processes import ProcessDied, WorkerProcess, ready
+from spyhop.corpus.read import ArchivePage, Part, read
+from spyhop.corpus.work import SegmentConfig, refused, segments_of
+from spyhop.processes import ProcessDied, WorkerProcess, WorkItem, ready
 from spyhop.schema import ArtifactError
 from spyhop.store import atomic_write
 
+CHUNK_PAGES = 256
+DONE = ".done"
+PAGES = "pages"
+"""Stands where a reason would, before the number of pages of a chunk."""
 POLL_S = 0.2
 MAX_DEATHS = 3
 """Worker crashes allowed on one page, or between pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartItem(WorkItem):
+    """A part to work on, and the pages of it that killed a process before."""
+
+    number: int
+    part: Part
+    config: SegmentConfig
+    folder: Path
+    given_up: dict[int, str] = field(default_factory=dict)
+    """Page number to reason."""
+    unread: int | None = None
+    """Page at which reading itself hung; the part ends there."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItemUpdate:
+    """A step that a worker begins or has finished."""
+
+    kind: str
+    """`reading` and `working` (on page `page`), `chunk` (written) or `done`."""
+    page: int = 0
+    tally: Counter[str] = field(default_factory=Counter)
+    """Outcomes of a chunk by reason; segments have none, `PAGES` counts pages."""
+
+
+def chunks_of(folder: Path, number: int) -> list[Path]:
+    """Return the finished chunks of a part in order."""
+    return sorted(folder.glob(f"{number:06d}-*.jsonl.zst"))
+
+
+def is_done(folder: Path, number: int) -> bool:
+    """Return whether a part is finished."""
+    return (folder / f"{number:06d}{DONE}").exists()
+
+
+def read_chunk(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the reason and the row, as JSON, of every outcome in a chunk; first its `PAGES`."""
+    with pa.input_stream(path, compression="zstd") as stream:
+        for line in stream.read().splitlines():
+            reason, _, row = line.decode().partition("\t")
+            yield reason, row
+
+
+def serve(receive: Callable[[], PartItem], send: Callable[[WorkItemUpdate], None]) -> None:
+    """Work on one part after the other."""
+    while True:
+        _work(receive(), send)
+
+
+def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
+    num_chunks, num_pages = len(chunks_of(item.folder, item.number)), 0
+    lines: list[tuple[str, str]] = []
+    pages = read(item.part, item.config.read, item.config.extract.max_bytes)
+    for number in count():
+        send(WorkItemUpdate("reading", number))
+        if number == item.unread:
+            num_pages += 1
+            hung = ArchivePage("", item.part.files[0][1], reason="time_cap")
+            lines += _lines(hung, item.config)
+            break
+        page = next(pages, None)
+        if page is None:
+            break
+        if number >= num_chunks * CHUNK_PAGES:
+            send(WorkItemUpdate("working", number))
+            num_pages += 1
+            if number in item.given_up:
+                page = replace(page, reason=item.given_up[number])
+            lines += _lines(page, item.config)
+        if (number + 1) % CHUNK_PAGES == 0 and num_pages:
+            send(WorkItemUpdate("chunk", number, _write(item, num_chunks, lines, num_pages)))
+            num_chunks, num_pages, lines = num_chunks + 1, 0, []
+    tally = _write(item, num_chunks, lines, num_pages) if num_pages else Counter[str]()
+    (item.folder / f"{item.number:06d}{DONE}").touch()
+    send(WorkItemUpdate("done", number, tally))
+
+
+def _lines(page: ArchivePage, config: SegmentConfig) -> list[tuple[str, str]]:
+    """Return the reason and the row, as JSON, of each outcome of a page."""
+    try:
+        return [(out.reason, out.row.model_dump_json()) for out in segments_of(page, config)]
+    except MemoryError:
+        lost = refused(page, "memory_cap")
+    except Exception:  # noqa: BLE001 (the edge of a process: no page may stop a crawl)
+        print(f"{page.origin}:\n{traceback.format_exc()}", file=sys.stderr)  # noqa: T201
+        lost = refused(page, "error")
+    return [(lost.reason, lost.row.model_dump_json())]
+
+
+def _write(
+    item: PartItem, number: int, lines: list[tuple[str, str]], num_pages: int
+) -> Counter[str]:
+    """Write a chunk; return its outcomes by reason."""
+    path = item.folder / f"{item.number:06d}-{number:06d}.jsonl.zst"
+    text = "\n".join(f"{reason}\t{row}" for reason, row in [(PAGES, str(num_pages)), *lines])
+    with atomic_write(path) as temporary, pa.output_stream(temporary, compression="zstd") as stream:
+        stream.write(text.encode())
+    return Counter({PAGES: num_pages}) + Counter(reason for reason, _ in lines)
 
 
 class Pool:
@@ -35,9 +144,9 @@ class Pool:
         config: SegmentConfig,
         folder: Path,
         num_workers: int,
-        tell: Callable[[int, Counter[str]], None] = lambda number, tally: None,
+        tell: Callable[[Counter[str]], None] = lambda tally: None,
     ) -> None:
-        """Keep finished parts and chunks in `folder`; `tell` is called for each new chunk."""
+        """Keep finished parts and chunks in `folder`; `tell` gets the tally of each new chunk."""
         self._tell = tell
         time_s, memory = config.page_s, config.page_memory_mb << 20
         self._waiting = [
@@ -74,7 +183,7 @@ class Pool:
                 update: WorkItemUpdate = worker.receive()
                 worker.update = update
                 if update.tally:
-                    self._tell(worker.part.number, update.tally)
+                    self._tell(update.tally)
                 if update.kind == "done":
                     worker.item = None
                     yield worker.part.number
@@ -99,7 +208,7 @@ class _PartWorker(WorkerProcess):
     update: WorkItemUpdate
 
     def __init__(self) -> None:
-        super().__init__("spyhop.corpus.worker:serve", OMP_NUM_THREADS="1")
+        super().__init__("spyhop.corpus.pool:serve", OMP_NUM_THREADS="1")
 
     def start(self, part: PartItem) -> None:
         self.part, self.update = part, WorkItemUpdate("starting")
@@ -130,7 +239,7 @@ def run_on_ray(
     config: SegmentConfig,
     folder: Path,
     address: str,
-    tell: Callable[[int, Counter[str]], None],
+    tell: Callable[[Counter[str]], None],
 ) -> Iterator[int]:
     """Yield the number of each part as it is finished, in any order; results come to `folder`."""
     waiting = [number for number in parts if not is_done(folder, number)]
@@ -140,7 +249,7 @@ def run_on_ray(
             for name, data in sorted(files.items()):  # the mark of a finished part sorts last
                 with atomic_write(folder / f"{number:06d}{name}") as temporary:
                     temporary.write_bytes(data)
-            tell(number, tally)
+            tell(tally)
             yield number
 
 
@@ -149,8 +258,7 @@ def part_on_node(config: SegmentConfig, part: Part) -> tuple[dict[str, bytes], C
     folder = Path(tempfile.mkdtemp(prefix="spyhop-part-"))
     total: Counter[str] = Counter()
     try:
-        pool = Pool({0: part}, config, folder, 1, lambda _, tally: total.update(tally))
-        list(pool.run())
+        list(Pool({0: part}, config, folder, 1, total.update).run())
         files = [path for path in folder.iterdir() if path.is_file()]
         return {path.name[6:]: path.read_bytes() for path in files}, total
     finally:

@@ -1,12 +1,14 @@
 """Read pages from archives, HTML and text files, JSON lines and Parquet tables.
 
-Inputs are split into parts; the same inputs give the same parts, and the same pages in them.
+Inputs are split into parts; the same inputs give the same parts, and the same pages in them. A
+damaged record, row or file becomes a page with a reason.
 """
 
 import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -16,8 +18,8 @@ from typing import IO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
 from spyhop.corpus.charset import is_utf_16
+from spyhop.lazy import fastwarc, stream_io
 from spyhop.schema import Config
 
 _PACKED = r"(?:\.gz|\.zst)?$"
@@ -43,10 +45,39 @@ _BINARY = (
 PART_FILES = 128
 PART_BYTES = 32 << 20
 """Largest part, by files or bytes; an archive is always one part."""
-
-
 MAX_ROW_BYTES = 20_000_000
 """Longer lines of JSON are skipped."""
+BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
+"""Exceptions that libraries raise on damaged files."""
+_HTTP_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{2,30})", re.IGNORECASE)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]{0,200}\r?\n")
+_PLAIN_ENCODINGS = frozenset(("", "identity", "none", "utf-8", "utf8", "binary", "8bit", "7bit"))
+"""Content encodings that change nothing, some of them by servers' mistake."""
+_READ = ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown")
+"""Content types that are read; a payload without a type may be a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePage:
+    """The bytes sent for one address, or why they are missing."""
+
+    url: str
+    origin: str
+    """File and position in it."""
+    data: bytes = b""
+    charset: str = ""
+    """Encoding according to the HTTP header."""
+    is_html: bool = True
+    reason: str = ""
+    """Why it cannot be read; empty where it can."""
+    is_converted: bool = False
+    """Whether it is text that a crawler made of a page: one line for each block, menus included."""
+
+    def __post_init__(self) -> None:
+        """Escape what is no text in an address or a file's name."""
+        for name in ("url", "origin"):
+            text = getattr(self, name).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, name, text)
 
 
 class ReadConfig(Config):
@@ -130,9 +161,8 @@ def _file_parts(kind: str, path: Path, name: str) -> list[Part]:
         return [Part(kind, files)]
     size = path.stat().st_size
     if kind == "lines" and path.name.lower().endswith((".jsonl", ".ndjson")):
-        cuts = range(0, max(size, 1), PART_BYTES)
-        ends = [min(at + PART_BYTES, size) for at in cuts]
-        return [Part(kind, files, at, end, end - at) for at, end in zip(cuts, ends, strict=True)]
+        cuts = [(at, min(at + PART_BYTES, size)) for at in range(0, max(size, 1), PART_BYTES)]
+        return [Part(kind, files, at, end, end - at) for at, end in cuts]
     if kind != "table":
         return [Part(kind, files, 0, 0, size)]
     try:
@@ -187,31 +217,26 @@ def _file_page(path: Path, name: str, max_bytes: int) -> ArchivePage:
             data = stream.read(max_bytes + 1)
     except (*BROKEN, pa.ArrowException):
         return ArchivePage(name, name, reason="broken_file")
-    if _is_binary(data):
+    start = data[:1024]
+    num_control = sum(byte < 9 or 13 < byte < 27 for byte in start)
+    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf_16(start)
+    if start.startswith(_BINARY) or (num_control > max(3, 0.1 * len(start)) and not is_wide):
         return ArchivePage(name, name, reason="binary")
     lower = path.name.lower()
     is_html = _MARKUP.search(lower) or (not _TEXT.search(lower) and is_markup(data))
     return ArchivePage(name, name, data, is_html=bool(is_html))
 
 
-def _is_binary(data: bytes) -> bool:
-    """Return whether a file holds no text: by its first bytes, or by control characters."""
-    start = data[:1024]
-    if start.startswith(_BINARY):
-        return True
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf_16(start):
-        return False
-    num = sum(byte < 9 or 13 < byte < 27 for byte in start)
-    return num > 0.1 * len(start) and num > 3
-
-
 def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
     is_whole_file = part.end == 0
     try:
-        if is_whole_file and (found := _json_file(path)) is not None:
-            for number, row in enumerate(found if isinstance(found, list) else [found]):
-                yield _row_page(row, f"{name}:{number}", config)
-            return
+        if is_whole_file:  # it may be one JSON value, unless it is too large
+            with _open(path) as stream:
+                data = stream.read(MAX_ROW_BYTES + 1)
+            if len(data) <= MAX_ROW_BYTES and (found := _parsed(data)) is not None:
+                for number, row in enumerate(found if isinstance(found, list) else [found]):
+                    yield _row_page(row, f"{name}:{number}", config)
+                return
         with _open(path) as stream:
             at = part.begin
             if at:  # the line that runs over the cut belongs to the part before
@@ -229,6 +254,13 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
         yield ArchivePage("", name, reason="broken_file")
 
 
+def _parsed(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _skip_line(stream: IO[bytes]) -> int:
     """Skip to the end of a line; return the number of bytes read."""
     num = 0
@@ -237,20 +269,6 @@ def _skip_line(stream: IO[bytes]) -> int:
         if piece.endswith(b"\n"):
             break
     return num
-
-
-def _json_file(path: Path) -> object:
-    """Return the value of a file that is one JSON value; None if it is lines, or too large."""
-    with _open(path) as stream:
-        data = stream.read(MAX_ROW_BYTES + 1)
-    return None if len(data) > MAX_ROW_BYTES else _parsed(data)
-
-
-def _parsed(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
@@ -277,3 +295,99 @@ def _row_page(row: object, origin: str, config: ReadConfig) -> ArchivePage:
             data = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
             return ArchivePage(url, origin, data, "utf-8", field in config.html_fields)
     return ArchivePage(url, origin, reason="broken_row")
+
+
+def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
+    """Yield the pages of a WARC, WARC.gz or WET file, each up to the byte after `max_bytes`."""
+    num_records = 0
+    kinds = fastwarc.WarcRecordType
+    wanted = kinds.response | kinds.resource | kinds.conversion | kinds.revisit
+    try:
+        with path.open("rb") as stream:
+            for record in fastwarc.ArchiveIterator(stream, parse_http=False, quirks_mode=True):
+                num_records += 1
+                if record.record_type & wanted:
+                    yield _record_page(record, f"{name}:{record.stream_pos}", max_bytes)
+    except BROKEN:
+        yield ArchivePage("", f"{name}:after record {num_records}", reason="broken_archive")
+        return
+    if num_records == 0:
+        yield ArchivePage("", name, reason="broken_archive")
+
+
+def _record_page(record: "fastwarc.WarcRecord", origin: str, max_bytes: int) -> ArchivePage:
+    url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+    if record.record_type & fastwarc.WarcRecordType.revisit:
+        return ArchivePage(url, origin, reason="revisit")
+    kind = record.headers.get("Content-Type") or ""
+    is_converted = bool(record.record_type & fastwarc.WarcRecordType.conversion)
+    encodings: list[str] = []
+    try:
+        if record.is_http:
+            record.parse_http(auto_decode="none", quirks_mode=True)
+            if record.http_headers is None:
+                return ArchivePage(url, origin, reason="broken_record")
+            if (status := record.http_headers.status_code) != 200:
+                return ArchivePage(url, origin, reason="no_page" if status else "broken_record")
+            headers = record.http_headers
+            kind = headers.get("Content-Type") or ""
+            for key in ("Content-Encoding", "Transfer-Encoding"):
+                encodings += [each.strip().lower() for each in (headers.get(key) or "").split(",")]
+        if kind.partition(";")[0].strip().lower() not in _READ:
+            return ArchivePage(url, origin, reason="not_text")
+        data = record.reader.read(max_bytes + 1) if record.reader else b""
+        data = decoded(data, encodings, max_bytes + 1)
+    except BROKEN:
+        return ArchivePage(url, origin, reason="broken_record")
+    named = _HTTP_CHARSET.search(kind)
+    is_html = not kind.lower().startswith(("text/plain", "text/markdown"))
+    charset = named.group(1) if named else ""
+    return ArchivePage(url, origin, data, charset, is_html, is_converted=is_converted)
+
+
+def decoded(data: bytes, encodings: list[str], max_bytes: int) -> bytes:
+    """Undo the encodings of a payload, the last applied first.
+
+    An encoding that a crawler or a proxy has undone already is passed over; a payload that is no
+    page either way is a `ValueError`.
+    """
+    for name in reversed(encodings):
+        try:
+            data = _undone(data, name, max_bytes)
+        except BROKEN:
+            if not is_markup(data):
+                raise ValueError(f"not encoded as {name!r}") from None
+    return data[:max_bytes]
+
+
+def _undone(data: bytes, name: str, max_bytes: int) -> bytes:
+    if name in _PLAIN_ENCODINGS:
+        return data
+    if name == "chunked":  # joined up to where the chunks end or are cut off
+        pieces, at = [], 0
+        while size := _CHUNK.match(data, at):
+            num = int(size[1], 16)
+            pieces.append(data[size.end() : size.end() + num])
+            at = size.end() + num
+            if num == 0:
+                return b"".join(pieces)
+            at += 2 if data[at : at + 2] == b"\r\n" else int(data[at : at + 1] == b"\n")
+        if pieces and at >= len(data):
+            return b"".join(pieces)
+        raise ValueError("no chunks")
+    if name in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=31).decompress(data, max_bytes)
+    if name == "deflate":  # with or without zlib's header
+        wbits = 15 if data[:1] in (b"\x78", b"\x58", b"\x48", b"\x38") else -15
+        return zlib.decompressobj(wbits).decompress(data, max_bytes)
+    if name in ("br", "zstd"):
+        reader = stream_io.BrotliReader if name == "br" else stream_io.ZstdReader
+        with io.BytesIO(data) as packed:
+            return bytes(reader(packed).read(max_bytes))
+    raise ValueError(f"unknown encoding {name!r}")
+
+
+def is_markup(data: bytes) -> bool:
+    """Return whether bytes begin as a page or another text with tags does."""
+    start = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n\x00")
+    return re.match(rb"<[!?a-zA-Z]", start) is not None and b">" in start

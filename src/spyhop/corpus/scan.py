@@ -270,28 +270,23 @@ class _Walk:
     def part(self, name: str, marks: int) -> None:
         self.flush()
 
-    def _begin(self) -> None:
-        """End the open paragraph before a heading or code, which end with their container."""
+    def open_special(self, name: str, marks: int) -> None:
+        """Begin a heading or code, which end with their container; end the open paragraph."""
         self.flush()
         if self._names[-1] == "p":
             self._pop()
         self._floor = len(self._open)
+        if name == "pre":
+            self._is_code = True
+        else:
+            self._heading, self._heading_marks = int(name[1]), marks
 
-    def open_heading(self, name: str, marks: int) -> None:
-        self._begin()
-        self._heading, self._heading_marks = int(name[1]), marks
-
-    def close_heading(self, name: str, marks: int) -> None:
+    def close_special(self, name: str, marks: int) -> None:
         self.flush()
-        self._heading = 0
-
-    def open_code(self, name: str, marks: int) -> None:
-        self._begin()
-        self._is_code = True
-
-    def close_code(self, name: str, marks: int) -> None:
-        self.flush()
-        self._is_code = False
+        if name == "pre":
+            self._is_code = False
+        else:
+            self._heading = 0
 
     def open_list(self, name: str, marks: int) -> None:
         self.enter(name, marks)
@@ -356,10 +351,14 @@ class _Walk:
         inside = blocks[table.begin :]
         is_grid = len(table.rows) > 1 and max(map(len, table.rows)) > 1 and bool(inside)
         is_grid = is_grid and all(stop - start < 2 for row in table.rows for start, stop in row)
-        texts = (b.text for b in inside if b.kind in ("text", "heading"))
-        if is_grid and sum(len(text) <= MAX_CELL_CHARS for text in texts) == len(inside):
-            cells = [[blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row]
-            text = _markdown(cells)
+        is_grid = is_grid and all(
+            b.kind in ("text", "heading") and len(b.text) <= MAX_CELL_CHARS for b in inside
+        )
+        if is_grid:
+            texts = ([blocks[a].text if a < b else "" for a, b in row] for row in table.rows if row)
+            cells = [[text.replace("\n", " ").replace("|", "\\|") for text in row] for row in texts]
+            lines = [f"| {' | '.join(row)} |" for row in cells]
+            text = "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
             place = table.container
@@ -428,8 +427,7 @@ for _names, _begin, _end in (
     ("ruby", _Walk.close_skip, _Walk.close_skip),
     ("span", _Walk.open_span, _Walk.close_span),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
-    ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
-    ("pre", _Walk.open_code, _Walk.close_code),
+    ("h1 h2 h3 h4 h5 h6 pre", _Walk.open_special, _Walk.close_special),
     ("ul ol menu", _Walk.open_list, _Walk.leave),
     ("li", _Walk.open_item, _Walk.leave),
     ("dt dd", _Walk.open_term, _Walk.leave),
@@ -468,9 +466,3 @@ def _is_gutter(text: str) -> bool:
         return False
     numbers = list(map(int, lines))
     return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    plain = ([cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows)
-    lines = [f"| {' | '.join(row)} |" for row in plain]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

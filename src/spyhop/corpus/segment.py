@@ -22,9 +22,7 @@ _SENTENCE_END = re.compile(
     r"(?<=[.!?\u2026][\s\"'\u201d\u00bb)])|(?<=[\u3002\uff01\uff1f\uff0e\u0964])|\n"
 )
 _INTRODUCES = (":", "\uff1a")  # ends of a block that belongs to the one after it
-
 _PROSE = ("text", "item")  # kinds of blocks that are neither headings, code nor tables
-
 Span = tuple[int, int]
 
 
@@ -83,7 +81,16 @@ def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Sect
         is_headed = blocks[low].kind == "heading" and levels.count(min(levels)) == 1
         is_long = size_of(text[slice(*span)]) > config.max_chars
         if levels and (is_long or is_headed):
-            waiting += reversed(_parts(blocks, low, high, headings, min(levels)))
+            cuts = [
+                at
+                for at in range(low, high)
+                if blocks[at].kind == "heading" and blocks[at].level == min(levels)
+            ]
+            parts = [(low, cuts[0], headings)]  # no part includes its own heading
+            for at, stop in zip(cuts, [*cuts[1:], high], strict=True):
+                path = (*headings, blocks[at].text)
+                parts.append((at + 1, stop, headings if headings[-1:] == path[-1:] else path))
+            waiting += reversed(parts)
         elif is_long:
             for pieces in _long_parts(text, blocks[low:high], places[low:high], config):
                 yield _section(text, pieces, headings, config)
@@ -143,21 +150,6 @@ def _sentences(text: str, place: Span) -> Iterator[Span]:
         if piece.strip():
             yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
         start = stop
-
-
-def _parts(
-    blocks: Sequence[Block], low: int, high: int, headings: tuple[str, ...], level: int
-) -> list[tuple[int, int, tuple[str, ...]]]:
-    """Cut a range at its headings of one level; no part includes its own heading."""
-    cuts = [
-        at for at in range(low, high) if blocks[at].kind == "heading" and blocks[at].level == level
-    ]
-    parts = [(low, cuts[0], headings)]
-    for at, stop in zip(cuts, [*cuts[1:], high], strict=True):
-        name = blocks[at].text
-        path = headings if headings and headings[-1] == name else (*headings, name)
-        parts.append((at + 1, stop, path))
-    return parts
 
 
 def render(blocks: Sequence[Block]) -> tuple[str, list[Span]]:

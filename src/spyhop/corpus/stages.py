@@ -8,10 +8,9 @@ from time import monotonic
 from pydantic import Field
 from pydantic_core import to_json
 
-from spyhop.corpus.pool import Pool, run_on_ray
+from spyhop.corpus.pool import PAGES, Pool, chunks_of, is_done, read_chunk, run_on_ray
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
-from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import Config, InputError, Item, Segment, Unfinished
 from spyhop.stage import Context, Estimate, Estimates, Progress, stage
 from spyhop.store import Artifact, Artifacts, nested_draw, rows_of
@@ -50,12 +49,12 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterato
     live, shard = _Live(ctx, parts), ctx.shard
     mine = {n: part for n, part in enumerate(parts) if shard is None or shard.owns(n)}
     if ctx.runtime.on:
-        finished = run_on_ray(mine, config, ctx.parts, ctx.runtime.on, live.chunk)
+        finished = run_on_ray(mine, config, ctx.parts, ctx.runtime.on, live.add)
     else:
-        finished = Pool(mine, config, ctx.parts, ctx.runtime.processes, live.chunk).run()
+        finished = Pool(mine, config, ctx.parts, ctx.runtime.processes, live.add).run()
     next_number = 0
     for number in finished:  # rows are written while workers go on
-        live.part(number)
+        live.add(part=parts[number])
         while shard is None and next_number < len(parts) and is_done(ctx.parts, next_number):
             yield from _rows(ctx, next_number)
             next_number += 1
@@ -64,11 +63,11 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: Artifacts) -> Iterato
         raise Unfinished(f"{len(left)} of {len(parts)} parts are missing, of the shards {names}")
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
-    lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
-    total, num_lost = ctx.counts["pages"], sum(lost.values())
-    reasons = ", ".join(f"{name} {n:,}" for name, n in Counter(lost).most_common())
+    lost = Counter({name: n for name, n in ctx.dropped.items() if name.startswith(PAGE)})
+    reasons = ", ".join(f"{name.removeprefix(PAGE)} {n:,}" for name, n in lost.most_common())
+    num, num_read = ctx.counts["pages"], ctx.counts["pages"] - lost.total()
     shown = f" ({reasons})" if reasons else ""
-    ctx.notice(f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost{shown}")
+    ctx.notice(f"{num:,} pages: {num_read:,} read, {lost.total():,} lost{shown}")
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
@@ -110,8 +109,7 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
             yield row
             continue
         more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
-        dropped = to_json({**row.model_dump(), **more}).decode()
-        ctx.drop(dropped, f"{repeat.kind}_duplicate")
+        ctx.drop(to_json({**row.model_dump(), **more}).decode(), f"{repeat.kind}_duplicate")
         repeat = next(repeats, None)
 
 
@@ -130,25 +128,19 @@ class _Live:
 
     def __init__(self, ctx: Context, parts: list[Part]) -> None:
         self._ctx, self._started, self._tally = ctx, monotonic(), Counter[str]()
-        self._sizes = [part.num_bytes for part in parts]
-        self._done = sum(n for at, n in enumerate(self._sizes) if is_done(ctx.parts, at))
-        self._tell()
+        self._total = sum(part.num_bytes for part in parts)
+        self._done = sum(p.num_bytes for at, p in enumerate(parts) if is_done(ctx.parts, at))
+        self.add()
 
-    def chunk(self, number: int, tally: Counter[str]) -> None:
+    def add(self, tally: Counter[str] | None = None, part: Part | None = None) -> None:
+        """Report with the outcomes of a chunk, or with a finished part."""
         self._tally.update(tally)
-        self._tell()
-
-    def part(self, number: int) -> None:
-        self._done += self._sizes[number]
-        self._tell()
-
-    def _tell(self) -> None:
+        self._done += part.num_bytes if part else 0
         speed = self._tally[PAGES] / max(monotonic() - self._started, 1e-3)
         lost = Counter({name: n for name, n in self._tally.items() if name not in ("", PAGES)})
         chief = ", ".join(f"{name} {n:,}" for name, n in lost.most_common(NOTE_REASONS))
         note = f"{speed:,.0f} pages/s, {self._tally['']:,} segments; dropped: {chief or '-'}"
-        total = sum(self._sizes)
-        self._ctx.report(Progress("segmenting", self._done / 1e6, total / 1e6, "MB", note))
+        self._ctx.report(Progress("segmenting", self._done / 1e6, self._total / 1e6, "MB", note))
 
 
 class SampleConfig(Config):

@@ -12,6 +12,7 @@ from spyhop.curate.gate import (
 from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
 from spyhop.curate.labels import LabelsConfig, read_labels
 from spyhop.curate.likelihood import LikelihoodConfig, rate_by_likelihood
+from spyhop.curate.prefer import PreferConfig, prefer
 from spyhop.curate.rate import RateConfig, rate
 from spyhop.curate.select_hardest import SelectHardestConfig, select_hardest
 from spyhop.curate.split import (

@@ -1,7 +1,7 @@
 """Preference pairs from responses that are paid for already: a better and a worse one each."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from spyhop.schema import Config, InputError, Message, NoConfig, Preference, end
 from spyhop.stage import FOLDER, Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.store import Artifact, Artifacts, row_id
 from spyhop.store.rows import read_rows, row_files
+from spyhop.text.gold import is_right
 
 PAIRED_FRAC = 0.5
 """Planning figure: prompts of the smaller side that have both responses."""
@@ -70,7 +71,7 @@ def plan_prefer(
     return Estimate(rows=int(least.rows * PAIRED_FRAC), row_tokens=2 * least.row_tokens)
 
 
-@stage(version=1, writes=Preference, plan=plan_prefer)
+@stage(version=2, writes=Preference, plan=plan_prefer)
 def prefer(
     ctx: Context, config: PreferConfig, *, chosen: Artifacts, rejected: Artifacts | None = None
 ) -> Iterator[Preference]:
@@ -79,11 +80,11 @@ def prefer(
     With `rejected`, its responses lose against those of `chosen` to the same prompt (a teacher
     over its assistant), unless an outcome or a rating says the opposite. Without it, outcome
     (`right` over `wrong`), rating (5 over 2) or correction (over the first turn of `transcript`)
-    decide between the responses of `chosen`. Of several, the one with the highest rating is chosen
-    and the one with the lowest is rejected, then the first sample. Responses that are not whole
-    are never used.
+    decide between the responses of `chosen`. A row with a gold answer (`target`) and no outcome is
+    checked by it. Of several, the one with the highest rating is chosen and the one with the lowest
+    is rejected, then the first sample. Responses that are not whole are never used.
 
-    Inputs are rows of any shape with a response; of them `model`, `outcome`, `score` (or
+    Inputs are rows of any shape with a response; of them `model`, `outcome`, `target`, `score` (or
     `rating.score`), `sample_index`, `ending` and `licence` are read. Memory is bounded.
 
     Counts: `chosen` and `rejected` (usable responses), `prompts` (with a chosen response),
@@ -127,7 +128,7 @@ def _candidates(
         for path in row_files(artifact.path):
             for where, row in ctx.track(read_rows(path, None, ":"), "reading"):
                 turns = _turns(ctx, row, where)
-                score, outcome = _score(row, where), str(row.get("outcome") or "")
+                score, outcome = _score(row, where), _outcome(row, turns)
                 tried = (row.get("transcript") or [{}])[0]  # corrected in this dialogue
                 first = str(tried.get("content") or "") if tried.get("role") == "assistant" else ""
                 first = first if turns and first != turns[-1].content else ""
@@ -178,6 +179,14 @@ def _turns(ctx: Context, row: Mapping[str, Any], where: str) -> list[Message]:
         ctx.count(f"ending/{'empty' if ending == 'whole' else ending}")
         return []
     return turns
+
+
+def _outcome(row: Mapping[str, Any], turns: Sequence[Message]) -> str:
+    """Return a response's outcome, or without one what its gold answer says."""
+    outcome, target = str(row.get("outcome") or ""), str(row.get("target") or "")
+    if outcome or not target or not turns:
+        return outcome
+    return "right" if is_right(turns[-1].content, turns[-2].content, target) else "wrong"
 
 
 def _score(row: Mapping[str, Any], where: str) -> float | None:

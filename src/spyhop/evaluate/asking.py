@@ -13,10 +13,10 @@ from spyhop.evaluate.safety import read_labels, read_refusal
 from spyhop.evaluate.task import Protocol
 from spyhop.models import Request
 from spyhop.schema import Ending, Item, RecipeError, prompt_turns
+from spyhop.text.asking import declines
 from spyhop.text.choices import first_capital
+from spyhop.text.extract import exact_match, token_f1
 from spyhop.text.gold import Reading, gold_answer, read
-from spyhop.text.refusal import declines
-from spyhop.text.squad import exact_match, token_f1
 from spyhop.text.thought import without_thought
 
 SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from spyhop.collect.reading import UnusedKeys
+from spyhop.collect.columns import UnusedKeys
 from spyhop.evaluate.lm_eval import LmEvalSuite
 from spyhop.evaluate.lm_eval_items import lm_eval_items
 from spyhop.evaluate.task import Task

@@ -20,7 +20,7 @@ from spyhop.evaluate.task_items import draw_shots
 from spyhop.schema import InputError, Item
 from spyhop.store.files import matching
 from spyhop.store.rows import kind_of, read_rows, row_files
-from spyhop.text.options import labels
+from spyhop.text.choices import labels
 from spyhop.text.sandbox import Sandbox, is_text
 
 _FIELDS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "description")

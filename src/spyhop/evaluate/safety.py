@@ -23,9 +23,8 @@ from spyhop.stage import Calls, Context, Estimate, Estimates, stage
 from spyhop.statistics import Interval
 from spyhop.statistics.linear import auc, fit_linear
 from spyhop.store import Artifact, Artifacts, rows_of
-from spyhop.text.asking import sentences
+from spyhop.text.asking import refuses, sentences
 from spyhop.text.gold import Reading
-from spyhop.text.refusal import refuses
 from spyhop.text.template import fill
 from spyhop.text.thought import without_thought
 from spyhop.text.verdict import verdict_word

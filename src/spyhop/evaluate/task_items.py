@@ -12,7 +12,7 @@ from spyhop.schema import InputError, Item
 from spyhop.store import row_id
 from spyhop.store.files import LINE, field, json_file, lines, matching
 from spyhop.store.rows import read_rows, row_files
-from spyhop.text.options import labels, listed
+from spyhop.text.choices import labels, listed
 from spyhop.text.sandbox import Sandbox
 from spyhop.text.template import fill, names
 

@@ -19,7 +19,7 @@ from spyhop.statistics import (
     win_rate,
 )
 from spyhop.text.asking import language_of
-from spyhop.text.style import FEATURES, style_of
+from spyhop.text.form import STYLE, style_of
 
 ALL, UNDOUBTED, NO_RESPONSE = "all", "without doubted references", "no_response"
 KAPPA, SLOPE = "agreement with people (kappa)", "log-odds per standard deviation"
@@ -169,7 +169,7 @@ def _ranking(judge: str, rows: list[Verdict], responses: Responses) -> Iterator[
         wins, slopes = bradley_terry(*results, reference=reference, style=style)
         for name, each in wins.items():
             yield _figure(judge, name, reference, (ALL, measure, num, each))
-        for name, slope in zip(FEATURES, slopes, strict=False):
+        for name, slope in zip(STYLE, slopes, strict=False):
             yield _figure(judge, "", "", (name, SLOPE, num, slope))
 
 

@@ -42,10 +42,16 @@ def check_models(resolved: Resolved) -> None:
     due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
     served: dict[str, tuple[Remote, Service]] = {}
     for step in due:
-        _check_capabilities(resolved, step)
-        for use in models(step).values():
-            if use.service is not None and isinstance(use.config, Remote):
-                served[canonical(use.config)] = use.config, use.service
+        sampling, uses = getattr(step.config, "sampling", None), models(step).values()
+        for use in uses:
+            if use.service is None or not isinstance(use.config, Remote):
+                continue
+            config = use.config
+            served[canonical(config)] = config, use.service
+            if isinstance(sampling, Sampling) and len(uses) == 1 and (
+                reason := refusal(resolved.root, config.model, use.service, sampling, config.omit)
+            ):  # fmt: skip
+                raise ModelError(f"nothing was sent yet; {step.name}: {config.label}: {reason}")
     if len(served) < 2:
         return
     failed = [
@@ -56,18 +62,6 @@ def check_models(resolved: Resolved) -> None:
     ]
     if failed:
         raise ModelError(f"nothing was sent yet; {'; '.join(failed)}")
-
-
-def _check_capabilities(resolved: Resolved, step: RecipeStep) -> None:
-    """Refuse a step whose only model is known to lack what its sampling needs."""
-    sampling, uses = getattr(step.config, "sampling", None), list(models(step).values())
-    if not isinstance(sampling, Sampling) or len(uses) != 1:
-        return
-    (use,) = uses
-    if isinstance(use.config, Remote) and use.service is not None:
-        model, omit = use.config.model, use.config.omit
-        if reason := refusal(resolved.root, model, use.service, sampling, omit):
-            raise ModelError(f"nothing was sent yet; {step.name}: {use.config.label}: {reason}")
 
 
 def check_samples(recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from spyhop.stage import Progress
 from spyhop.store import RUNS, Artifact, atomic_write
 
 EVENTS, RUN = "events.jsonl", "run.json"
+FAILED = "failed_attempts/"
 LEAST_S, LEAST_FRAC = 1.0, 0.002
 """Progress of a step is written at most once a second, later once in 0.2 % of the time it took."""
 
@@ -126,12 +127,11 @@ class RunLog:
         """Log that a step has ended, or was finished by an earlier run."""
         record, used = artifact.record, artifact.record.usage
         failed = {k.removeprefix(FAILED): int(v) for k, v in used.items() if k.startswith(FAILED)}
-        event = RunEvent(
+        self._emit(RunEvent(
             kind="step_ended", step=step.name, rows=record.rows, dropped=record.dropped,
             usage={k: v for k, v in used.items() if not k.startswith(FAILED)},
             errors=failed, seconds=record.seconds, is_reused=is_hit,
-        )  # fmt: skip
-        self._emit(event)
+        ))  # fmt: skip
 
     def close(self, error: BaseException | None) -> None:
         """Log the end of the run: done, stopped by a signal, or failed."""
@@ -164,9 +164,6 @@ class RunLog:
         with atomic_write(self._folder / RUN) as temporary:
             text = json.dumps(self._run, indent=1, ensure_ascii=False, default=str)
             temporary.write_text(f"{text}\n")
-
-
-FAILED = "failed_attempts/"
 
 
 def _now() -> str:
@@ -257,14 +254,10 @@ class Outlook:
                 taken += time() - started
         if not taken or planned < MIN_FRAC * (self._planned_done_s + sum(self._planned_s.values())):
             return None  # short steps tell little about long ones
-        factor = taken / planned if planned else 1.0
+        factor, left = taken / planned if planned else 1.0, 0.0
+        for name, (started, frac) in self._running.items():
+            elapsed = time() - started
+            by_plan = self._planned_s.get(name, 0.0) * factor - elapsed
+            left = max(left, elapsed * (1 - frac) / frac if frac > MIN_FRAC else by_plan)
         waiting = sum(s for name, s in self._planned_s.items() if name not in self._running)
-        running = [self._left(name, factor) for name in self._running]
-        return max(running, default=0.0) + waiting * factor / max(1, len(running))
-
-    def _left(self, name: str, factor: float) -> float:
-        started, frac = self._running[name]
-        elapsed = time() - started
-        if frac > MIN_FRAC:
-            return elapsed * (1 - frac) / frac
-        return max(0.0, self._planned_s.get(name, 0.0) * factor - elapsed)
+        return left + waiting * factor / max(1, len(self._running))

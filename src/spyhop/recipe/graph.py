@@ -1,8 +1,9 @@
 """Recipes are data: named steps, each a stage with its config and inputs. Building runs nothing."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from spyhop.models import Local, ModelConfig, Service
 from spyhop.recipe.load import RecipeFile
@@ -12,6 +13,7 @@ from spyhop.store import Source
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 CHARACTERS = "at most 100 of a-z, 0-9, '_', '-' and '.'"
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +110,16 @@ def refs_by_name(value: "Ref | Mapping[str, Ref]") -> "Mapping[str, Ref]":
     return value if isinstance(value, Mapping) else {"": value}
 
 
+def mapped(step: RecipeStep, make: Callable[[Ref], Out]) -> dict[str, Out | dict[str, Out]]:
+    """Return what `make` returns for each input of a step, those in mappings among them."""
+    return {
+        name: {slot: make(ref) for slot, ref in value.items()}
+        if isinstance(value, dict)
+        else make(value)
+        for name, value in step.inputs.items()
+    }
+
+
 def models(step: RecipeStep) -> "dict[str, Use]":
     """Return the models that a step asks, as `input` or `input.name`."""
     return {
@@ -137,19 +149,13 @@ def set_dtype(recipe: Recipe, dtype: str) -> None:
     """Let the local models of a recipe run in a precision, unless their own files name one."""
 
     def changed(ref: Ref) -> Ref:
-        if not isinstance(ref, Use) or not isinstance(ref.config, Local):
+        config = ref.config if isinstance(ref, Use) else None
+        if not isinstance(ref, Use) or not isinstance(config, Local) or config.dtype != "auto":
             return ref
-        if ref.config.dtype != "auto":
-            return ref
-        given = ref.config.model_dump()
-        return replace(ref, config=Local.model_validate({**given, "dtype": dtype}))
+        return replace(ref, config=Local.model_validate({**config.model_dump(), "dtype": dtype}))
 
     for step in recipe.steps:
-        for name, value in step.inputs.items():
-            if isinstance(value, dict):
-                step.inputs[name] = {key: changed(ref) for key, ref in value.items()}
-            else:
-                step.inputs[name] = changed(value)
+        step.inputs.update(mapped(step, changed))
 
 
 def sources(recipe: Recipe) -> list[Source]:

@@ -73,7 +73,12 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
         raise RecipeError(f"--set {change:.200}: write it as key.sub=value")
     table: Any = settings
     for part in parents:
-        table = _step(table, part, change)
+        if isinstance(table, dict):
+            table = table.setdefault(part, {})
+        elif isinstance(table, list) and _is_index(part, table):
+            table = table[int(part)]
+        else:
+            raise RecipeError(f"--set {change:.200}: no setting has the part {part!r:.60}")
     if isinstance(table, list) and _is_index(last, table):
         table[int(last)] = _value(text, change)
     elif isinstance(table, dict):
@@ -93,14 +98,6 @@ def _parts(name: str) -> list[str]:
         ((part, inner),) = inner.items()
         parts.append(part)
     return parts or [""]
-
-
-def _step(table: Any, part: str, change: str) -> Any:  # noqa: ANN401 (plain TOML)
-    if isinstance(table, dict):
-        return table.setdefault(part, {})
-    if isinstance(table, list) and _is_index(part, table):
-        return table[int(part)]
-    raise RecipeError(f"--set {change:.200}: no setting has the part {part!r:.60}")
 
 
 def _is_index(part: str, entries: list[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Estimates of a run, before anything is spent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spyhop.models import Local, ModelUse
@@ -9,7 +9,7 @@ from spyhop.models.capabilities import LOG_PROBABILITIES, has_all
 from spyhop.models.endpoint import Remote
 from spyhop.models.journal import left_state
 from spyhop.models.service import Demand
-from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
+from spyhop.recipe.graph import Chosen, RecipeStep, Ref, Source, Use, mapped, models
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
@@ -78,7 +78,7 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
         if made := resolved.made.get(step.name):
             line = _recorded(step, made)
         else:
-            estimate = _with_local_time(step, _estimate(resolved, step, estimates), estimates)
+            estimate = _estimate(resolved, step, estimates)
             line = PlannedStep(
                 step=step, is_made=False, estimate=estimate, waits_for=tuple(undecided[step.name]),
                 demands=_demands(step, estimate, resolved.root),
@@ -86,13 +86,6 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
         estimates[step.name] = line.estimate
         lines.append(line)
     return lines
-
-
-def calls_of(estimate: Estimate) -> Calls:
-    """Return the sum of a step's calls over all its models."""
-    names = [each.name for each in fields(Calls)]
-    calls = list(estimate.calls.values())
-    return Calls(**{name: sum(getattr(each, name) for each in calls) for name in names})
 
 
 def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
@@ -105,9 +98,8 @@ def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
         rows=made.num_rows,
         row_tokens=num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN,
         parts=tuple(num for name, num in made.record.counts.items() if name.startswith("turn/")),
-        calls={"all": calls} if calls.requests else {},
-        seconds=made.record.seconds,
-    )
+        calls={"all": calls} if calls.requests else {}, seconds=made.record.seconds,
+    )  # fmt: skip
     usd = usage.get("usd", 0.0)
     demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
     shaped = _with_shape(estimate, made.path)
@@ -122,47 +114,25 @@ def _table_size(file: Path) -> tuple[int, int]:
 
 
 def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) -> Estimate:
-    """Return a stage's own estimate, with responses as long as the models' files expect them."""
+    """Return a stage's own estimate, with responses as long as the models' files expect them.
+
+    Models in this process add the time that they need for their calls, on one core.
+    """
     if step.stage.plan is None:
         return Estimate()
-    inputs = {
-        name: {slot: _of(ref, known, resolved.root) for slot, ref in value.items()}
-        if isinstance(value, dict)
-        else _of(value, known, resolved.root)
-        for name, value in step.inputs.items()
-    }
+    inputs = mapped(step, lambda ref: _of(ref, known, resolved.root))
     estimate = step.stage.plan(step.config, **inputs)
-    services = {name: use.service for name, use in models(step).items() if use.service is not None}
-    calls = {
-        name: services[name].expected(each) if name in services else each
-        for name, each in estimate.calls.items()
-    }
-    return replace(estimate, calls=calls)
-
-
-def _with_local_time(
-    step: RecipeStep, estimate: Estimate, known: Mapping[str, Estimate]
-) -> Estimate:
-    """Add the time that models in this process need for their calls, on one core."""
-    seconds = estimate.seconds
+    calls, seconds = dict(estimate.calls), estimate.seconds
     for name, use in models(step).items():
-        calls = estimate.calls.get(name)
-        if calls is None or not isinstance(use.config, Local) or use.folder is None:
+        if name not in calls:
             continue
-        size = _size(use.folder, known) or UNKNOWN_PARAMETERS
-        read, written = calls.prompt_tokens, DECODING_FACTOR * calls.response_tokens
-        seconds += 2 * size * (read + written) / CORE_FLOPS
-    return replace(estimate, seconds=seconds)
-
-
-def _size(folder: RecipeStep | Source | Chosen, known: Mapping[str, Estimate]) -> int:
-    """Return the parameters of a model, where they are known."""
-    while isinstance(folder, Chosen):
-        folder = folder.after
-    if isinstance(folder, RecipeStep):
-        return known[folder.name].parameters
-    shape = read_shape(folder.path)
-    return shape.parameters if shape else 0
+        if use.service is not None:
+            calls[name] = use.service.expected(calls[name])
+        if isinstance(use.config, Local) and use.folder is not None:
+            size = _of(use.folder, known, resolved.root).parameters or UNKNOWN_PARAMETERS
+            written = DECODING_FACTOR * calls[name].response_tokens
+            seconds += 2 * size * (calls[name].prompt_tokens + written) / CORE_FLOPS
+    return replace(estimate, calls=calls, seconds=seconds)
 
 
 def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Demand]:
@@ -178,15 +148,13 @@ def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Dema
     return found
 
 
-def _of(
-    ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate], root: Path
-) -> Estimate:
+def _of(ref: Ref, known: Mapping[str, Estimate], root: Path) -> Estimate:
     while isinstance(ref, Chosen):
         ref = ref.after
     if isinstance(ref, RecipeStep):
         return known[ref.name]
     if isinstance(ref, Source):
-        return _text_of(ref)
+        return _text_of(ref.path)
     if isinstance(ref, Use) and isinstance(ref.config, Remote) and ref.service is not None:
         names = (LOG_PROBABILITIES, "prefill")
         is_scored = has_all(root, ref.config.model, ref.service, names)
@@ -194,22 +162,22 @@ def _of(
     return Estimate()
 
 
-def _text_of(source: Source) -> Estimate:
-    path = source.path
+def _text_of(path: Path) -> Estimate:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     sizes = [file.stat().st_size for file in files]
     unpacked = sum(
         size * (UNPACKED_RATIO if file.suffix in PACKED_SUFFIXES else 1)
         for file, size in zip(files, sizes, strict=True)
     )
-    if sum(sizes) > COUNTED_BYTES:
-        rows, row_tokens = sum(sizes) // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
-        return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked, path=path)
-    counted = [_counted(file) for file in files]
-    rows, num_bytes = sum(num for num, _ in counted), sum(size for _, size in counted)
+    rows, row_bytes, parts = sum(sizes) // LINE_BYTES, float(LINE_BYTES), tuple[int, ...]()
+    if sum(sizes) <= COUNTED_BYTES:
+        counted = [_counted(file) for file in files]
+        parts = tuple(num for num, _ in counted)
+        rows = sum(parts)
+        row_bytes = sum(size for _, size in counted) / max(1, rows)
     found = Estimate(
-        rows=rows, row_tokens=num_bytes / max(1, rows) / CHARS_PER_TOKEN,
-        parts=tuple(num for num, _ in counted), num_bytes=unpacked, path=path,
+        rows=rows, row_tokens=row_bytes / CHARS_PER_TOKEN, parts=parts, num_bytes=unpacked,
+        path=path,
     )  # fmt: skip
     return _with_shape(found, path)
 

@@ -8,7 +8,7 @@ a plan shows dependent steps as "up to"; where the earlier model wins, they are 
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from spyhop.evaluate import compare
 from spyhop.report.costs import costed, ranking
@@ -42,12 +42,6 @@ class Promotion(Config):
     p_value: float | None = None
     num_items: int = 0
     reason: str
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> "Promotion":
-        if (self.difference is None) != (self.num_items == 0):
-            raise ValueError("a difference and its number of items go together")
-        return self
 
 
 @stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=1))
@@ -95,7 +89,7 @@ def rank_arms(
         InputError: If an arm's teacher neither read nor wrote anything.
     """
     arms = {
-        arm: [costed(ctx.root, students[name], scores["base"], scores[name]) for name in names]
+        arm: [costed(ctx.root, students[name], scores[name], scores["base"], 0) for name in names]
         for arm, names in config.arms.items()
     }
     if free := [arm for arm, sizes in arms.items() if not sizes[-1].tokens]:

@@ -12,6 +12,7 @@ from spyhop.recipe.graph import (
     Source,
     Use,
     label,
+    mapped,
     parents,
     promotions,
     refs_by_name,
@@ -36,12 +37,7 @@ class Resolved:
 
     def inputs(self, step: RecipeStep) -> dict[str, StageInput]:
         """Return a step's inputs; what is not made yet is an artifact with a key but no content."""
-        return {
-            name: {slot: self._open(ref) for slot, ref in value.items()}
-            if isinstance(value, dict)
-            else self._open(value)
-            for name, value in step.inputs.items()
-        }
+        return mapped(step, self._open)
 
     def labels(self, step: RecipeStep) -> dict[str, dict[str, str]]:
         """Return the steps and files that the inputs come from, for records."""
@@ -94,7 +90,7 @@ class Resolved:
         if isinstance(ref, Chosen):  # not decided: a key that nothing is made under
             ref = ref.by
         if isinstance(ref, Source):
-            return self._source(ref)
+            return self._sources.get(ref.path) or self._source(ref)
         if ref.name in self.made:
             return self.made[ref.name]
         key = self.keys[ref.name]
@@ -104,15 +100,15 @@ class Resolved:
 
     def _source(self, source: Source) -> Artifact:
         path = source.path
-        if path not in self._sources:
-            if self.missing is None or path.exists():
-                self._sources[path] = source.open(self.root)
-            else:
-                self.missing.append(path)
-                key = key_of({"missing": str(path)})
-                record = Record(key=key, stage="source", version=1, config={}, inputs={})
-                self._sources[path] = Artifact(path, record)
-        return self._sources[path]
+        if self.missing is None or path.exists():
+            found = source.open(self.root)
+        else:
+            self.missing.append(path)
+            key = key_of({"missing": str(path)})
+            record = Record(key=key, stage="source", version=1, config={}, inputs={})
+            found = Artifact(path, record)
+        self._sources[path] = found
+        return found
 
 
 def resolve(recipe: Recipe, root: Path, *, without_missing: bool = False) -> Resolved:

@@ -1,5 +1,6 @@
 """Run a recipe: every step at most once, independent steps in parallel."""
 
+from collections.abc import Collection
 from difflib import get_close_matches
 from functools import partial
 
@@ -12,9 +13,8 @@ from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import StepItem, Workers
 from spyhop.runtime import Runtime, Shard
 from spyhop.schema import NotInstalled, RecipeError, Unfinished
+from spyhop.stage import Progress
 from spyhop.store import Artifact, canonical, forget, point, remove_parts
-
-NONE: frozenset[str] = frozenset()
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     runtime: Runtime,
     watch: Watch = lambda event: None,
     *,
-    reopen: frozenset[str] = NONE,
+    reopen: Collection[str] = (),
     forgets: bool = True,
     shard: Shard | None = None,
 ) -> dict[str, Artifact]:
@@ -87,7 +87,7 @@ def _make_here(
     resolved: Resolved,
     runtime: Runtime,
     log: RunLog,
-    reopen: frozenset[str],
+    reopen: Collection[str],
     shard: Shard | None = None,
 ) -> None:
     left: list[str] = []
@@ -122,7 +122,7 @@ def _item(
     resolved: Resolved,
     runtime: Runtime,
     step: RecipeStep,
-    reopen: frozenset[str],
+    reopen: Collection[str],
     shard: Shard | None = None,
 ) -> StepItem:
     return StepItem(
@@ -132,14 +132,16 @@ def _item(
     )  # fmt: skip
 
 
-def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
+def _make_beside(
+    resolved: Resolved, runtime: Runtime, log: RunLog, reopen: Collection[str]
+) -> None:
     waiting, due = list(resolved.recipe.steps), list[RecipeStep]()
     steps = {step.name: step for step in waiting}
     made = resolved.made
     made.clear()
-    workers = Workers(resolved.root, runtime.workers)
+    workers = Workers(resolved.root)
     try:
-        while waiting or due or workers.is_busy():
+        while waiting or due or workers.busy:
             while ready := [s for s in waiting if all(p.name in made for p in parents(s))]:
                 for step in ready:
                     waiting.remove(step)
@@ -149,20 +151,21 @@ def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: froz
                     else:
                         made.pop(step.name, None)  # reopened: dependent steps wait for it
                         due.append(step)
-            while workers.has_room():
-                free = [step for step in due if not _served(step) & workers.served()]
+            while len(workers.busy) < runtime.workers:
+                asked = {model for item in workers.busy.values() for model in item.served}
+                free = [step for step in due if asked.isdisjoint(_served(step))]
                 if not free:
                     break
                 due.remove(free[0])
                 log.started(free[0])
                 workers.start(_item(resolved, runtime, free[0], reopen))
-            for event in workers.events():
-                if event.error is not None:
-                    raise event.error
-                if event.progress is not None:
-                    log.moved(steps[event.step], event.progress)
-                if event.artifact is not None:
-                    _end(resolved, log, steps[event.step], event.artifact, is_hit=False)
+            for name, news in workers.news():
+                if isinstance(news, Exception):
+                    raise news
+                if isinstance(news, Progress):
+                    log.moved(steps[name], news)
+                else:
+                    _end(resolved, log, steps[name], news, is_hit=False)
     finally:
         workers.close()
 

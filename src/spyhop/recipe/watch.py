@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.recipe.events import Outlook, RunEvent
-from spyhop.recipe.plan import PlannedStep, calls_of
+from spyhop.recipe.plan import PlannedStep
 
 FIRST_LINE_S, LINE_S = 5.0, 20.0
 """Seconds to the first line of progress, and between two, if the output is not a terminal."""
@@ -88,51 +88,39 @@ class Display:
             self._show(event)
 
     def _show(self, event: RunEvent) -> None:
+        left, line = self._outlook.seconds_left(), ""
+        time = f", about {duration(left)} left" if left is not None else ""
+        overall = f"{self._outlook.num_done} of {self._outlook.num_steps} steps done{time}"
         if event.kind == "step_started":
             self._tasks[event.step] = self._bars.add_task(
                 "starting", total=None, step=event.step, amount="", note=""
             )
         elif event.kind == "progress":
-            self._move(event)
+            of = f"/{event.total:,.0f}" if event.total else ""
+            amount = f"{event.done:,.0f}{of} {event.unit}"
+            self._bars.update(
+                self._tasks[event.step], description=event.text, completed=event.done,
+                total=event.total, amount=amount, note=event.detail,
+            )  # fmt: skip
+            if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
+                self._last_line = monotonic()
+                line = f".... {event.step}: {event.text} {amount} {event.detail}; {overall}"
         elif event.kind == "note":
-            self._console.print(f"note {event.step}: {event.text}", markup=False)
-        elif event.kind == "step_ended":
-            self._end(event)
-        self._bars.overall = self._overall()
-
-    def _move(self, event: RunEvent) -> None:
-        of = f"/{event.total:,.0f}" if event.total else ""
-        amount = f"{event.done:,.0f}{of} {event.unit}"
-        self._bars.update(
-            self._tasks[event.step], description=event.text, completed=event.done,
-            total=event.total, amount=amount, note=event.detail,
-        )  # fmt: skip
-        if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
-            self._last_line = monotonic()
-            self._console.print(
-                f".... {event.step}: {event.text} {amount} {event.detail}; {self._overall()}",
-                markup=False,
-            )
-
-    def _end(self, event: RunEvent) -> None:
-        if event.is_reused:
+            line = f"note {event.step}: {event.text}"
+        elif event.kind == "step_ended" and event.is_reused:
             self._num_reused += 1
-            return
-        self._num_run += 1
-        for name in BILLS:
-            self._bills[name] += event.usage.get(name, 0.0)
-        self._bars.remove_task(self._tasks.pop(event.step))
-        rows = f"{event.rows:,} rows" if event.rows is not None else ""
-        dropped = sum(event.dropped.values())
-        lost = f", {dropped:,} dropped" if dropped else ""
-        self._console.print(
-            f"done {event.step:<24} {rows + lost:<26} {event.seconds:7.1f} s", markup=False
-        )
-
-    def _overall(self) -> str:
-        left = self._outlook.seconds_left()
-        time = f", about {duration(left)} left" if left is not None else ""
-        return f"{self._outlook.num_done} of {self._outlook.num_steps} steps done{time}"
+        elif event.kind == "step_ended":
+            self._num_run += 1
+            for name in BILLS:
+                self._bills[name] += event.usage.get(name, 0.0)
+            self._bars.remove_task(self._tasks.pop(event.step))
+            rows = f"{event.rows:,} rows" if event.rows is not None else ""
+            dropped = sum(event.dropped.values())
+            rows += f", {dropped:,} dropped" if dropped else ""
+            line = f"done {event.step:<24} {rows:<26} {event.seconds:7.1f} s"
+        if line:
+            self._console.print(line, markup=False)
+        self._bars.overall = overall
 
 
 def duration(seconds: float) -> str:
@@ -151,7 +139,8 @@ def plan_table(lines: Sequence[PlannedStep]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("bottleneck")
     for line in lines:
-        last = "done" if line.is_made else _limits(line)
+        waits = f"waiting for {', '.join(line.waits_for)} to be decided" if line.waits_for else ""
+        last = "done" if line.is_made else "; ".join(filter(None, (waits, line.binds)))
         table.add_row(line.step.name, line.step.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
     if any(line.waits_for for line in due):
@@ -177,11 +166,6 @@ def deadlines(lines: Sequence[PlannedStep], days: float) -> list[str]:
     return found
 
 
-def _limits(line: PlannedStep) -> str:
-    hangs = f"waiting for {', '.join(line.waits_for)} to be decided" if line.waits_for else ""
-    return "; ".join(text for text in (hangs, line.binds) if text)
-
-
 COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at most", "hours")
 
 
@@ -194,16 +178,13 @@ def _figures(lines: Sequence[PlannedStep]) -> list[str]:
 
 def figures(lines: Sequence[PlannedStep]) -> dict[str, float]:
     """Return the sums of steps, in the order of `COLUMNS`."""
-    calls = [calls_of(line.estimate) for line in lines]
+    calls = [each for line in lines for each in line.estimate.calls.values()]
+    counted, billed = ("requests", "prompt_tokens", "response_tokens"), ("usd", "most_usd", "hours")
     return {
         "rows": sum(line.estimate.rows for line in lines),
-        "requests": sum(each.requests for each in calls),
-        "prompt_tokens": sum(each.prompt_tokens for each in calls),
-        "response_tokens": sum(each.response_tokens for each in calls),
+        **{name: sum(getattr(each, name) for each in calls) for name in counted},
         "trained_tokens": sum(line.estimate.trained_tokens for line in lines),
-        "usd": sum(line.usd for line in lines),
-        "most_usd": sum(line.most_usd for line in lines),
-        "hours": sum(line.hours for line in lines),
+        **{name: sum(getattr(each, name) for each in lines) for name in billed},
     }
 
 

@@ -2,7 +2,8 @@
 
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -46,36 +47,17 @@ class StepItem(WorkItem):
             raise type(error)(f"{self.step}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """News of a step: progress, or its end with an artifact or an error."""
-
-    step: str
-    progress: Progress | None = None
-    artifact: Artifact | None = None
-    error: Exception | None = None
+News = Progress | Artifact | Exception
+"""Progress of a step, or its end with an artifact or an error."""
 
 
 class Workers:
-    """A fixed number of processes; each makes one step at a time and keeps its imports warm."""
+    """Processes of which each makes one step at a time and keeps its imports warm."""
 
-    def __init__(self, root: Path, num_workers: int) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._num_workers = num_workers
         self._idle: list[WorkerProcess] = []
-        self._busy: dict[WorkerProcess, StepItem] = {}
-
-    def has_room(self) -> bool:
-        """Return whether another step can start now."""
-        return len(self._busy) < self._num_workers
-
-    def is_busy(self) -> bool:
-        """Return whether any step is being made."""
-        return bool(self._busy)
-
-    def served(self) -> frozenset[str]:
-        """Return the served models that running steps ask."""
-        return frozenset(model for item in self._busy.values() for model in item.served)
+        self.busy: dict[WorkerProcess, StepItem] = {}
 
     def start(self, item: StepItem) -> None:
         """Send a step to an idle worker, or to a new process."""
@@ -90,53 +72,41 @@ class Workers:
             worker = WorkerProcess("spyhop.recipe.workers:serve")
             worker.send(self._root)
         worker.send(item)
-        self._busy[worker] = item
+        self.busy[worker] = item
 
-    def events(self) -> list[Event]:
-        """Wait for news of the running steps; the list is empty when nothing runs."""
-        news = []
-        for worker in ready(list(self._busy)):
-            item = self._busy[worker]
+    def news(self) -> Iterator[tuple[str, News]]:
+        """Wait for news of the running steps and yield them by step, if any step runs."""
+        for worker in ready(list(self.busy)):
+            step = self.busy[worker].step
             try:
-                event: Event = worker.receive()
+                news: News = worker.receive()
             except ProcessDied as error:
-                text = f"{item.step}: worker process died ({error}); rerun to resume"
-                event = Event(item.step, error=ArtifactError(text))
-                del self._busy[worker]
-            if event.artifact or (event.error and worker in self._busy):
-                del self._busy[worker]
+                text = f"{step}: worker process died ({error}); rerun to resume"
+                news = ArtifactError(text)
+                del self.busy[worker]
+            if not isinstance(news, Progress) and self.busy.pop(worker, None):
                 self._idle.append(worker)
-            news.append(event)
-        return news
+            yield step, news
 
     def close(self) -> None:
         """End all processes, whatever they are doing: their work can be resumed.
 
         Those that ask served models first wait for the replies in flight.
         """
-        asking = [worker for worker, item in self._busy.items() if item.served]
+        asking = [worker for worker, item in self.busy.items() if item.served]
         for worker in asking:
             worker.terminate()
         for worker in asking:
             worker.kill(GRACE_S)
-        for worker in [*self._idle, *self._busy]:
+        for worker in [*self._idle, *self.busy]:
             worker.kill()
 
 
-def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
+def serve(receive: Callable[[], Any], send: Callable[[News], None]) -> None:
     """Make one step after the other; the first message is the store."""
     for number in STOPPING:
         signal.signal(number, _stop)
     root: Path = receive()
-    try:
-        while True:
-            item: StepItem = receive()
-            send(_make(item, root, send))
-    except KeyboardInterrupt:  # told to stop: the replies in flight are in the journal now
-        return
-
-
-def _make(item: StepItem, root: Path, send: Callable[[Event], None]) -> Event:
     last_s = 0.0
 
     def report(progress: Progress) -> None:
@@ -145,18 +115,22 @@ def _make(item: StepItem, root: Path, send: Callable[[Event], None]) -> Event:
         now = monotonic()
         if progress.is_lasting or now - last_s >= REPORT_S:
             last_s = now
-            send(Event(item.step, progress=progress))
+            send(progress)
 
-    try:
-        return Event(item.step, artifact=item.make(root, report))
-    except SpyhopError as error:
-        return Event(item.step, error=error)
-    except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
-        return Event(item.step, error=RuntimeError(f"{item.step}:\n{traceback.format_exc()}"))
+    with suppress(KeyboardInterrupt):  # told to stop: the replies in flight are in the journal now
+        while True:
+            item: StepItem = receive()
+            last_s = 0.0
+            try:
+                send(item.make(root, report))
+            except SpyhopError as error:
+                send(error)
+            except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
+                send(RuntimeError(f"{item.step}:\n{traceback.format_exc()}"))
 
 
 def _stop(number: int, frame: object) -> None:
-    """Unwind what is going on, as Ctrl-C does in a run of one process."""
+    """Unwind the work in progress, as Ctrl-C does in a run of one process."""
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

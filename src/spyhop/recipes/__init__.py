@@ -10,18 +10,24 @@ from pydantic import Field, create_model
 
 from spyhop.models.local import Dtype
 from spyhop.recipe.graph import Recipe
-from spyhop.recipes.answering import AnsweringConfig, answering
-from spyhop.recipes.backtranslating import BacktranslatingConfig, backtranslating
 from spyhop.recipes.combined import CombinedConfig, combined
-from spyhop.recipes.curating import CuratingConfig, curating
 from spyhop.recipes.evaluating import EvaluatingConfig, evaluating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
+from spyhop.recipes.own import (
+    AnsweringConfig,
+    BacktranslatingConfig,
+    CuratingConfig,
+    answering,
+    backtranslating,
+    curating,
+)
 from spyhop.recipes.pilot import PilotConfig, pilot
 from spyhop.recipes.preferring import PreferringConfig, preferring
-from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.quickstart import quickstart
+from spyhop.recipes.quickstart_config import QuickstartConfig
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
 from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments

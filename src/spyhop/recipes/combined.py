@@ -17,11 +17,11 @@ from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.evaluating import add_audits
+from spyhop.recipes.humpback import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers, add_prompts
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
@@ -40,7 +40,8 @@ class CombinedConfig(Config):
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""
     orca: InputPath
-    """A recipe file of `orca`: collections, system messages and who answers."""
+    """A recipe file of `orca`: collections, system messages and who answers. Its ablations, rounds
+    and further bases are not run."""
     teacher: InputPath
     """Who explains the curated instructions: a model's file (TOML) or folder."""
     shares: dict[str, float] = Field(default_factory=lambda: dict(SHARES))
@@ -57,7 +58,7 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
     """Compare curated web instructions explained by a teacher with each paper's own data."""
     r = Recipe(name)
     web = _read(config.humpback, "humpback", HumpbackConfig)
-    orca = _read(config.orca, "orca", OrcaConfig)
+    orca = _read(config.orca, "orca", OrcaConfig).model_copy(update={"rounds": None})
     try:
         check_judged(config.judge, web.suites)
     except ValueError as error:

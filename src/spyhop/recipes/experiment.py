@@ -45,6 +45,12 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "divergence": ("own answers, scored by a teacher model", ("imitation", "imitation-3x")),
     "imitation": ("the teacher model's answers to as many queries", ()),
     "imitation-3x": ("the teacher model's answers to three times as many", ("imitation",)),
+    "pairs": ("pairs of a right and a wrong answer (DPO)", ("chosen", "start")),
+    "chosen": ("the right answers of these pairs", ("start",)),
+    "start": ("what both start from", ()),
+    "first": ("few queries", ()),
+    "failures": ("as many more where it fails", ("at-random", "first")),
+    "at-random": ("as many more at random", ("first",)),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -141,11 +147,14 @@ class Page:
     """Measured arms and other inputs of a report, by the names of their steps."""
 
     runs: dict[str, ArmRun] = field(default_factory=dict)
-    scores: dict[str, Ref] = field(default_factory=dict)
+    scores: dict[str, RecipeStep] = field(default_factory=dict)
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
     picked: dict[str, Ref] = field(default_factory=dict)
     """Answers that were chosen or corrected, where arms learn from some."""
+    rounds: dict[str, Ref] = field(default_factory=dict)
+    """Prompts that rounds draw, by setting and seed; those of controls end in `-random`."""
+    promotions: dict[str, Ref] = field(default_factory=dict)
 
     def add(
         self,
@@ -160,10 +169,10 @@ class Page:
             title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
             arm_titles={name: title(name) for name in names}, caveats=caveats,
         )  # fmt: skip
-        picked = {"picked": self.picked} if self.picked else {}
+        some = {"picked": self.picked, "rounds": self.rounds, "promotions": self.promotions}
         r.add(
             "report", arms_page, arms, scores=self.scores, students=self.students,
-            answers=self.answers, **picked, **more,
+            answers=self.answers, **{name: each for name, each in some.items() if each}, **more,
         )  # fmt: skip
 
 
@@ -193,14 +202,16 @@ class Experiment(Generic[SettingType]):
 
     def measure(
         self, arm: str, phases: Sequence[RecipeStep], message: str, share: float = 1.0
-    ) -> None:
-        """Ask the student, or its snapshot after a share of the training, the test problems."""
+    ) -> RecipeStep:
+        """Ask the student, or its snapshot after a share of the training, the items, once."""
         name, folder = f"{self.setting.name}.{arm}.{self.seed}.scores", ""
         if share < 1:
             name, folder = f"{name}.at-{share:g}", f"snapshots/at-{share:g}"
         model = Use(Local(name=arm, subfolder=folder), phases[-1] if phases else self.base)
         page, asked = self.page, asked_under(message, self.setting)
-        page.scores[name] = self.r.add(
+        if name in page.scores:
+            return page.scores[name]
+        scores = page.scores[name] = self.r.add(
             name, measure, asked, items={"world": self.items}, model=model, **self.declared
         )
         page.students |= {phase.name: phase for phase in phases}
@@ -208,6 +219,7 @@ class Experiment(Generic[SettingType]):
             setting=self.setting.name, arm=arm, seed=self.seed, share=share,
             phases=tuple(phase.name for phase in phases),
         )  # fmt: skip
+        return scores
 
 
 def asked_under(message: str, setting: ExperimentSetting) -> MeasureConfig:

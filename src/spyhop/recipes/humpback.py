@@ -8,34 +8,38 @@ students are the paper's ablations.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Literal
 
-from spyhop.augment import ForwardConfig, backtranslate, format_pairs
-from spyhop.collect import read_seeds
-from spyhop.curate import A4, A5, KeepConfig, SplitConfig, keep, queries_to_pairs, split
+from spyhop import curate
+from spyhop.augment import ForwardConfig, backtranslate, format_pairs, reverse_pairs
+from spyhop.collect import fetch, read_seeds
+from spyhop.corpus import SampleConfig, sample
+from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.evaluating import add_audits
+from spyhop.recipe.promote import promote
+from spyhop.recipes.evaluating import add_audits, add_seal
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
-from spyhop.recipes.inputs import add_base, served
+from spyhop.recipes.inputs import add_base, add_items, placed, served
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_data, add_rounds, taken
-from spyhop.report import (
-    DatasetConfig,
-    HumpbackPageConfig,
-    StudentRun,
-    dataset,
-    humpback_page,
-)
+from spyhop.recipes.segments import add_segments, page_sources
+from spyhop.report import DatasetConfig, HumpbackPageConfig, StudentRun, dataset, humpback_page
 from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
 from spyhop.train.release import ReleaseConfig, release, with_title
 
-GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
+GRADES: dict[str, float | None] = {"no curation": None, "A4": curate.A4, "A5": curate.A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
 TRIPS = ("round-trip", "round-trip-base")
 MAIN = "main"
 """The recipe's own student, among those of other sizes."""
+Model = RecipeStep | Source | Chosen
+STUDENT = "student"
+"""What every trained model is called when it is asked: its weights tell it apart, and a round that
+was not promoted asks nothing again."""
+Scored = dict[Literal["accuracy", "held_out"], RecipeStep | Chosen]
+"""A model's scores by measure, those that are taken."""
 
 
 def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
@@ -51,8 +55,178 @@ def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
         if ablation in config.ablate:
             add(arms)
     _add_release(data, rounds)
-    _add_report(arms, _audits(data, rounds))
+    _add_report(arms)
     return r
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What the rounds work on, and how students learn from it and are measured."""
+
+    r: Recipe
+    config: HumpbackConfig
+    items: dict[str, Ref]
+    """Items of each suite."""
+    seeds: RecipeStep
+    """Seed pairs without the held-out ones."""
+    held_out: dict[str, Ref]
+    """Held-out seed pairs as rows, where some are held out."""
+    base: RecipeStep | Source
+    segments: dict[str, RecipeStep]
+    """Steps from pages to the segments that are backtranslated."""
+    augmented: RecipeStep
+    labels: dict[str, Ref]
+    """Human labels, if any, as the input `labels`."""
+    declared: dict[str, Ref]
+    """Declaration that scores follow, if any, as the input `sealed`."""
+
+    def student(
+        self,
+        name: str,
+        pairs: Mapping[str, Ref],
+        how: TuneConfig,
+        base: RecipeStep | Source | None = None,
+    ) -> RecipeStep:
+        """Add a student, and the rows that it reads: pairs under the messages of their tags."""
+        rows = self.r.add(f"{name}.rows", format_pairs, self.config.forward, pairs=pairs)
+        return self.r.add(name, tune, how, base=base or self.base, answers={"pairs": rows})
+
+    def measure(self, name: str, model: Model, message: str | None = None) -> Scored:
+        """Add a model's scores on items and held-out responses; `message` replaces the tags."""
+        under = self.config.asked_under if message is None else message
+        use, found = Use(Local(name=STUDENT), model), Scored()
+        if self.items:
+            asked = self.config.measure.model_copy(update={"system_message": under})
+            asked = asked.for_tasks(suite.task for suite in placed(self.config.suites))
+            found["accuracy"] = self.r.add(
+                f"scores-{name}", measure, asked, items=self.items, model=use, **self.declared
+            )
+        if self.held_out:
+            settings = HeldOutConfig(system_message=under)
+            found["held_out"] = self.r.add(
+                f"held-out-{name}", score_held_out, settings, answers=self.held_out, model=use
+            )
+        return found
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Steps of the rounds, each by the name of the student that it belongs to or leads to."""
+
+    models: dict[str, RecipeStep]
+    scores: dict[str, Scored]
+    best: Model
+    """The winner of the last promotion."""
+    best_scores: Scored
+    best_kept: Model
+    """Curated pairs of the best student; those of the first round where none was promoted."""
+    best_rows: Model
+    """Rows that the best student was trained on."""
+    rated: dict[str, RecipeStep] = field(default_factory=dict)
+    gates: dict[str, RecipeStep] = field(default_factory=dict)
+    kept: dict[str, RecipeStep] = field(default_factory=dict)
+    promotions: dict[str, RecipeStep] = field(default_factory=dict)
+
+    @property
+    def last(self) -> str:
+        """Name of the last round's student."""
+        return list(self.models)[-1]
+
+
+def add_data(r: Recipe, config: HumpbackConfig) -> Data:
+    """Add the steps from files to backtranslated pairs."""
+    suites = placed(config.suites)
+    items = add_items(r, suites)
+    names = {f"seeds-{n}": each for n, each in enumerate(config.seeds, 1)}
+    sets = {
+        name: r.add(name, read_seeds, each.read, folder=add_folder(r, each, name))
+        for name, each in names.items()
+    }
+    rest = curate.SplitConfig(
+        held_out_every_nth=config.held_out_every_nth, contamination=config.pages.contamination
+    )
+    clean = {"items": items} if items else {}
+    seed_pairs = r.add("seeds", curate.split, rest, pairs=sets, **clean)
+    held_out: dict[str, Ref] = {}
+    if config.held_out_every_nth:
+        held = rest.model_copy(update={"split": "held_out"})
+        pairs = {"seeds": r.add("held-out", curate.split, held, pairs=sets, **clean)}
+        held_out["held out"] = r.add("held-out.rows", format_pairs, config.forward, pairs=pairs)
+    pages, found = config.pages, page_sources(config.pages.inputs)
+    if pages.fetch is not None:
+        found = {"fetched": r.add("fetched-pages", fetch, pages.fetch)}
+    segments = add_segments(r, pages.segment, pages.near, pages.contamination, found, items)
+    if pages.num_segments is not None:
+        size, (*_, last) = SampleConfig(num_rows=pages.num_segments), segments.values()
+        segments["sampled"] = r.add("sampled", sample, size, segments=last)
+    base = add_base(r, config.student)
+    asked = config.backtranslate.asked
+    reverse = r.add("reversed", reverse_pairs, asked, pairs={"seeds": seed_pairs})
+    how = config.train_seed or config.train
+    backward = r.add("backward", tune, how, base=base, answers={"seeds": reverse})
+    *_, last = segments.values()
+    augmented = r.add(
+        "augmented", backtranslate, config.backtranslate,
+        segments=last, model=Use(Local(name="backward"), backward),
+    )  # fmt: skip
+    labels: dict[str, Ref] = {}
+    if config.labels is not None:
+        folder = Source(config.labels)
+        labels["labels"] = r.add(
+            "labels", curate.read_labels, config.read_labels, folder=folder, pairs=augmented
+        )
+    if config.rate.by == "judge" and curate.needs_repeats(config.gate, config.keep):
+        r.add("enough", curate.check_pair_count, config.gate, pairs=augmented)
+    models = [f"m{n}" for n in range(config.rounds + 1)]
+    declared = add_seal(r, config.sealed, config.measure, suites, items, models)
+    return Data(r, config, items, seed_pairs, held_out, base, segments, augmented, labels, declared)
+
+
+def add_rounds(data: Data) -> Rounds:
+    """Add the rounds, unrolled: rate with the best student so far, keep, train, compare."""
+    r, config = data.r, data.config
+    seed_pairs = {"seeds": data.seeds}
+    first = data.student("m0", seed_pairs, config.train_seed or config.train)
+    best_scores = data.measure("m0", first)
+    rows = r.step("m0.rows")
+    rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds, rows)
+    for n in range(1, config.rounds + 1):
+        rated = _rated(data, n, rounds.best)
+        threshold = curate.with_threshold(config.gate, config.keep)
+        passed = r.add(f"gate-{n}", curate.gate, threshold, rated=rated, **data.labels)
+        kept = r.add(f"kept-{n}", curate.keep, config.keep, rated=rated, gate=passed)
+        name = f"m{n}"
+        model = data.student(name, {**seed_pairs, "curated": kept}, config.train)
+        scores = data.measure(name, model)
+        both = {"before": rounds.best_scores, "after": scores}
+        compared = taken(both, config.promote_by)
+        by = r.add(f"promoted-{n}", promote, config.promote, **compared)
+        rounds.best_scores = {
+            measure: Chosen(by, before=before, after=scores[measure])
+            for measure, before in rounds.best_scores.items()
+        }
+        rounds.best = Chosen(by, before=rounds.best, after=model)
+        rounds.best_rows = Chosen(by, before=rounds.best_rows, after=r.step(f"{name}.rows"))
+        rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
+        rounds.models[name], rounds.scores[name] = model, scores
+        rounds.rated[name], rounds.gates[name], rounds.kept[name] = rated, passed, kept
+        rounds.promotions[name] = by
+    return rounds
+
+
+def taken(scores: Mapping[str, Scored], measure: Literal["accuracy", "held_out"]) -> dict[str, Ref]:
+    """Return the scores of the models that have this measure."""
+    return {name: each[measure] for name, each in scores.items() if measure in each}
+
+
+def _rated(data: Data, n: int, student: Model) -> RecipeStep:
+    rating, name, pairs = data.config.rate, f"rated-{n}", data.augmented
+    judge = Use(Local(name=STUDENT), student) if rating.file is None else served(rating.file)
+    if rating.by == "judge":
+        return data.r.add(name, curate.rate, rating.judge, pairs=pairs, judge=judge)
+    under = rating.likelihood.system_message or data.config.forward.seed_message
+    how = rating.likelihood.model_copy(update={"system_message": under})
+    return data.r.add(name, curate.rate_by_likelihood, how, pairs=pairs, model=judge)
 
 
 @dataclass(slots=True)
@@ -84,18 +258,17 @@ class Arms:
         self.add(name, run, student, self.data.measure(name, student))
 
 
-def _audits(data: Data, rounds: Rounds) -> dict[str, Ref]:
-    """Add the imitation audit of the best student; its teacher is the text it was trained on."""
-    student = rounds.best_scores.get("accuracy")
-    if data.config.judge is None or student is None:
-        return {}
-    base = data.measure("base", data.base)["accuracy"]
-    rows = {"pairs": data.r.step(f"{rounds.last}.rows")}
-    return add_audits(data.r, [served(data.config.judge)], data.items, base, student, rows)
+def _add_report(arms: Arms) -> None:
+    """Add the page, with the imitation audit of the best student and the round trips.
 
-
-def _add_report(arms: Arms, audits: Mapping[str, Ref]) -> None:
+    The teacher of the audit is the text that the student was trained on.
+    """
     data, rounds, r, config = arms.data, arms.rounds, arms.data.r, arms.data.config
+    audits, best = dict[str, Ref](), rounds.best_scores.get("accuracy")
+    if config.judge is not None and best is not None:
+        base_scores = data.measure("base", data.base)["accuracy"]
+        rows = {"pairs": r.step(f"{rounds.last}.rows")}
+        audits = add_audits(r, [served(config.judge)], data.items, base_scores, best, rows)
     student = Use(Local(name=STUDENT), rounds.models["m0"])
     augmented: dict[str, Ref] = {"all augmented": data.augmented}
     if "backward" in config.ablate:
@@ -140,11 +313,11 @@ def _quality(arms: Arms) -> None:
         how = at_point(config.train, config.row_tokens, point, 0)
         for grade, score in GRADES.items():
             name = f"{grade.replace(' ', '-').lower()}-{point.num_rows}"
-            chosen = KeepConfig(
+            chosen = curate.KeepConfig(
                 min_score=score, num_rows=point.num_rows, fewer=True, take="random",
                 gate=config.keep.gate,
             )  # fmt: skip
-            pairs = r.add(f"quality.{name}", keep, chosen, rated=rated, gate=passed)
+            pairs = r.add(f"quality.{name}", curate.keep, chosen, rated=rated, gate=passed)
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
                 arms.graded[f"{size}.{name}"] = pairs
@@ -154,7 +327,8 @@ def _quality(arms: Arms) -> None:
 def _sources(arms: Arms) -> None:
     """Seeds alone, web pairs alone, both; all with the settings of the rounds (Figure 7, v1)."""
     data, kept = arms.data, arms.rounds.best_kept
-    uncurated = data.r.add("sources.uncurated", keep, KeepConfig(), rated=data.augmented)
+    everything = curate.KeepConfig()
+    uncurated = data.r.add("sources.uncurated", curate.keep, everything, rated=data.augmented)
     given: dict[str, dict[str, Ref]] = {
         "seeds": {"seeds": data.seeds},
         "curated": {"curated": kept},
@@ -176,22 +350,17 @@ def _messages(arms: Arms) -> None:
         run = StudentRun(table="messages", kind=f"tags, asked under {kind}")
         under = f"best-under-{kind}"
         arms.add(under, run, rounds.best, data.measure(under, rounds.best, message))
-    answers = {"pairs": _untagged(data, rounds)}
-    student = data.r.add("untagged", tune, data.config.train, base=data.base, answers=answers)
-    run = StudentRun(table="messages", kind="no tags, asked under none")
-    arms.add("untagged", run, student, data.measure("untagged", student, ""))
-
-
-def _untagged(data: Data, rounds: Rounds) -> Model:
-    """Add the rows of the best student without system messages."""
-    plain = ForwardConfig(seed_message="", web_message="")
-    pairs: dict[str, Ref] = {"seeds": data.seeds}
+    plain, pairs = ForwardConfig(seed_message="", web_message=""), {"seeds": data.seeds}
     rows: Model = data.r.add("untagged.rows-m0", format_pairs, plain, pairs=pairs)
     for name, by in rounds.promotions.items():
         both = {**pairs, "curated": rounds.kept[name]}
         after = data.r.add(f"untagged.rows-{name}", format_pairs, plain, pairs=both)
         rows = Chosen(by, before=rows, after=after)
-    return rows
+    student = data.r.add(
+        "untagged", tune, data.config.train, base=data.base, answers={"pairs": rows}
+    )
+    run = StudentRun(table="messages", kind="no tags, asked under none")
+    arms.add("untagged", run, student, data.measure("untagged", student, ""))
 
 
 def _scaling(arms: Arms) -> None:
@@ -202,12 +371,12 @@ def _scaling(arms: Arms) -> None:
         whole = _set(arms, each)
         points = [p for p in config.points if each.max_rows is None or p.num_rows <= each.max_rows]
         for seed, point in product(config.scaling_seeds, points):
-            size = SplitConfig(
+            size = curate.SplitConfig(
                 held_out_every_nth=config.held_out_every_nth, num_rows=point.num_rows, seed=seed,
                 contamination=config.pages.contamination,
             )  # fmt: skip
             name = f"scaling.{each.name}-{point.num_rows}.{seed}"
-            pairs = data.r.add(name, split, size, pairs=whole, **clean)
+            pairs = data.r.add(name, curate.split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
             how = at_point(config.train, config.row_tokens, point, seed)
             arms.learn(f"{name}.student", run, {each.name: pairs}, how)
@@ -220,7 +389,8 @@ def _set(arms: Arms, each: ScalingSet) -> dict[str, Ref]:
         return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return {each.name: r.add(name, queries_to_pairs, NoConfig(), queries={each.name: queries})}
+        given = {each.name: queries}
+        return {each.name: r.add(name, curate.queries_to_pairs, NoConfig(), queries=given)}
     return {"seeds": arms.data.seeds, "curated": arms.rounds.best_kept}
 
 

@@ -8,7 +8,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from spyhop.evaluate.judging import Form, JudgeConfig, judge, read_prompts
 from spyhop.evaluate.open_suite import (
     FOLDER,
-    OpenSuite,
     QuestionsConfig,
     ReadyConfig,
     RespondConfig,
@@ -108,11 +107,11 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
             ready, file = ReadyConfig(suite=suite, name=title), Source(path)
             answers[title] = r.add(step, ready_answers, ready, questions=questions, folder=file)
         else:
-            answers[title] = r.add(
-                step, respond, config.respond, questions=questions, model=served(path)
-            )
+            own = config.respond
+            answers[title] = r.add(step, respond, own, questions=questions, model=served(path))
     verdicts: dict[str, Ref] = {}
-    forms = config.forms or _forms(config, suite)
+    usual: tuple[Form, ...] = (suite.form,) if len(config.models) > 1 else ("scored",)
+    forms = config.forms or (("pairwise",) if config.check else usual)
     for title, path in config.judges.items():
         if _is_rows(path):
             ready, step = ReadyConfig(suite=suite), f"{VERDICT}{step_name(title)}"
@@ -122,9 +121,15 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
             key = title if len(forms) == 1 else f"{title} {form}"
             step, how = f"{VERDICT}{step_name(key)}", _judge_config(config, form)
             verdicts[key] = r.add(step, judge, how, **given, judge=served(path))
+    paths = [FOLDER / "published" / f"{suite.name}.toml", config.about]
+    published = tuple(
+        validated(path, PublishedModel, each, "models", {})
+        for path in paths if path is not None and (path == config.about or path.exists())
+        for each in read_toml(path).get("models", [])
+    )  # fmt: skip
     page = JudgePageConfig(
         title=r.name, lead=shipped.citation, doubted=suite.doubted, flags=flags(config),
-        published=_published(config, suite),
+        published=published,
     )  # fmt: skip
     r.add(REPORT, judge_page, page, **given, verdicts=verdicts, **people)
     return r
@@ -176,13 +181,6 @@ def _labels(name: str, path: Path) -> frozenset[str]:
     return frozenset(each.lower().rpartition("/")[2] for each in names if each)
 
 
-def _forms(config: JudgingConfig, suite: OpenSuite) -> tuple[Form, ...]:
-    """Return the forms of judging, where the settings name none."""
-    if config.check:
-        return ("pairwise",)
-    return (suite.form,) if len(config.models) > 1 else ("scored",)
-
-
 def _judge_config(config: JudgingConfig, form: Form) -> JudgeConfig:
     """Return the settings of a judge for a form, with its own or the published prompts."""
     own = JudgeConfig(form=config.judge.form).prompts
@@ -192,15 +190,6 @@ def _judge_config(config: JudgingConfig, form: Form) -> JudgeConfig:
     given = config.judge.model_dump(exclude_unset=True, exclude={"prompts"})
     update = {"form": form, "reference": config.reference, "prompts": changed}
     return JudgeConfig.model_validate(given | update)
-
-
-def _published(config: JudgingConfig, suite: OpenSuite) -> tuple[PublishedModel, ...]:
-    paths = [FOLDER / "published" / f"{suite.name}.toml", config.about]
-    return tuple(
-        validated(path, PublishedModel, each, "models", {})
-        for path in paths if path is not None and (path == config.about or path.exists())
-        for each in read_toml(path).get("models", [])
-    )  # fmt: skip
 
 
 def _is_rows(path: Path) -> bool:

@@ -165,14 +165,19 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
         collection = PromptQueriesConfig(collection=each.label)
         read = r.add(f"queries-{each.label}", prompt_queries, collection, prompts=given)
     elif each.kind != "table":
-        stage, config_type = _READERS[each.kind]
-        read = r.add(f"queries-{each.label}", stage, _read(each, config_type), folder=folder)
+        stage = _READERS[each.kind]
+        said = {
+            "collection": each.name,
+            **each.model_dump(include={"pattern", "columns", "licence"}),
+        }
+        fields = stage.config_type.model_fields  # the rest of the reader's settings is default
+        known = {name: value for name, value in said.items() if value and name in fields}
+        how = stage.config_type.model_validate(known)
+        read = r.add(f"queries-{each.label}", stage, how, folder=folder)
     if each.pilot is not None:
         some, hard = _rated(r, each, each.pilot, read, size)
-        size = size.model_copy(update={"table": None})
-        return r.add(
-            f"drawn-{each.label}", collect.draw, size, queries={each.label: some}, difficulty=hard
-        )
+        size, queries = size.model_copy(update={"table": None}), {each.label: some}
+        return r.add(f"drawn-{each.label}", collect.draw, size, queries=queries, difficulty=hard)
     if isinstance(read, RecipeStep) and size == collect.DrawConfig(seed=seed):
         return read
     return r.add(f"drawn-{each.label}", collect.draw, size, queries={each.label: read})
@@ -186,19 +191,12 @@ def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
     return r.add(f"fetched-{name}", collect.fetch, place.fetch)
 
 
-_READERS: dict[str, tuple[Stage, type[Config]]] = {
-    "flan_cot": (collect.read_flan_cot, collect.FlanCotConfig),
-    "natural_instructions": (collect.read_natural_instructions, collect.NaturalInstructionsConfig),
-    "t0": (collect.read_t0, collect.T0Config),
-    "records": (collect.read_records, collect.RecordsConfig),
+_READERS: dict[str, Stage] = {
+    "flan_cot": collect.read_flan_cot,
+    "natural_instructions": collect.read_natural_instructions,
+    "t0": collect.read_t0,
+    "records": collect.read_records,
 }
-
-
-def _read(each: Collection, config_type: type[Config]) -> Config:
-    """Return what a collection says of the settings that its reader has; the rest is default."""
-    said = {"collection": each.name, **each.model_dump(include={"pattern", "columns", "licence"})}
-    known = {name: value for name, value in said.items() if name in config_type.model_fields}
-    return config_type.model_validate({name: value for name, value in known.items() if value})
 
 
 def _rated(

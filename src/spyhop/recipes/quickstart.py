@@ -1,16 +1,15 @@
 """The Orca loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has their
-titles and comparisons, `_PHASES` their rows and budgets. Further arms learn from several answers to
-a query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), or from their own
-answers, corrected by the teacher (`on-policy`) or scored by a teacher model (`divergence`).
+Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has titles and
+comparisons, `quickstart_config` rows and budgets. Further arms learn from several answers to a
+query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), from pairs of them
+(`pairs`), from their own answers, corrected by the teacher (`on-policy`) or scored by a teacher
+model (`divergence`), or from more queries where the arm `first` fails (`failures`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
-
-from pydantic import AfterValidator, Field, model_validator
+from typing import get_args
 
 from spyhop import world
 from spyhop.augment import (
@@ -20,19 +19,19 @@ from spyhop.augment import (
     PickConfig,
     answer,
     correct_answers,
+    keep_chosen,
     match_tokens,
     pick_answers,
 )
-from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
+from spyhop.collect import PairConfig, Stratum, SubsetConfig, SystemMessage, draw_subset, pair
+from spyhop.curate import DrawFailingConfig, PreferConfig, draw_failing, prefer
 from spyhop.evaluate import SealConfig, measure, seal
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipe.graph import Made, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.experiment import (
-    KEPT,
     NEW_TOKENS,
     Experiment,
-    ExperimentSetting,
     Page,
     Pick,
     asked_under,
@@ -41,128 +40,43 @@ from spyhop.recipes.experiment import (
     starting_model,
     tuning,
 )
-from spyhop.schema import Config, RecipeError
+from spyhop.recipes.orca_rounds import Rounds, RoundsConfig
+from spyhop.recipes.quickstart_config import (
+    ANSWER,
+    MODEL_TAUGHT,
+    PAIRED,
+    PHASES,
+    POLICIES,
+    ROUND,
+    STEPS,
+    TA,
+    TAUGHT,
+    TEACHER_FRAC,
+    PhaseBudget,
+    QuickstartConfig,
+    Setting,
+    WorldMessage,
+)
+from spyhop.schema import NoConfig, RecipeError
 from spyhop.text.tables import table
-from spyhop.train import DivergenceConfig, OptimizerConfig, tune
+from spyhop.train import (
+    DivergenceConfig,
+    DPOConfig,
+    OptimizerConfig,
+    reference_config,
+    score_pairs,
+    tune,
+)
 
-ANSWER, STEPS = "answer", "steps"
-"""Ids of the messages under which bare answers are trained and explaining arms are measured."""
 OF_INTEREST = 0.05
 """Smallest difference in accuracy that is of interest."""
 AUDITED_ITEMS = 100
 """Test problems that the starting model is asked, for the imitation audit."""
-TEACHER_FRAC = 0.25
-"""Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
 TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
 """Of the second phases of `progressive` and `divergence`: learning rates as a share of the first's,
 warm-up."""
-
-
-def _known_arm(name: str) -> str:
-    known = [*_PHASES, *_POLICIES, *_MODEL_TAUGHT]
-    if name not in known and pick_of(name) is None:
-        raise ValueError(
-            f"{name!r} is not an arm; known: {', '.join(known)}, and N-KEEP or N-KEEP-usd with N "
-            f"from 1 to 16 and KEEP of {', '.join(KEPT)}"
-        )
-    return name
-
-
-ArmName = Annotated[str, AfterValidator(_known_arm)]
-
-
-class WorldMessage(Config):
-    """A system message of the embedded world, and its weight among the explained queries."""
-
-    id: str
-    """Name of the message in the report."""
-    text: str
-    """Text of the message."""
-    share: float = Field(ge=0)
-    """Relative frequency of the message."""
-
-
-class Setting(ExperimentSetting):
-    """Families of problems, the student that learns them, and the budgets."""
-
-    arms: tuple[ArmName, ...] = Field(min_length=1)
-    """Students to train and compare."""
-    num_queries: int = Field(8000, gt=0)
-    """Queries that teacher and assistant answer."""
-    tokens: int = Field(1_000_000, gt=0)
-    """Budget of the explanations arm and its controls."""
-    passes: float = Field(1.25, gt=0)
-    """Passes over the queries that `tokens` amounts to with explanations."""
-    few_tokens: int = Field(500_000, gt=0)
-    """Budget of the arms that compare assistant and teacher."""
-    teacher_queries: int = Field(100, gt=0)
-    """Queries that the teacher explains in these arms; the assistant explains all."""
-    teacher: Literal["right", "slips", "misconceptions"] = "right"
-    """Errors of the teacher in the arms of several answers: none, random slips, or fixed
-    misconceptions (and few slips)."""
-
-
-class QuickstartConfig(Config):
-    """Settings of the `quickstart` recipe."""
-
-    settings: tuple[Setting, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    """Each seed draws its own queries, answers and order of training."""
-    messages: tuple[WorldMessage, ...]
-    """Explained queries get one of them by share; `answer_message` belongs to the bare answers."""
-    snapshots: tuple[float, ...] = ()
-    """Shares of the training after which the first two arms are measured for a learning curve."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "QuickstartConfig":
-        known = [message.id for message in self.messages]
-        for name in (ANSWER, STEPS):
-            if name not in known:
-                raise ValueError(f"no system message has the id {name!r}; known: {known}")
-        if not sum(message.share for message in self.messages):
-            raise ValueError("the shares of all system messages are 0")
-        if not all(0 < share < 1 for share in self.snapshots):
-            raise ValueError("snapshots are shares of the training, above 0 and below 1")
-        return self
-
-    def text(self, name: str) -> str:
-        """Return the text of a message."""
-        return next(message.text for message in self.messages if message.id == name)
-
-
-class PhaseBudget(NamedTuple):
-    """One phase of an arm's training."""
-
-    rows: tuple[str, ...]
-    budget: str
-    """The setting that says how long."""
-    share: float = 1.0
-    is_gentle: bool = False
-
-
-_TA, _TEACHER = "assisted", "taught"
-_PHASES: dict[str, tuple[PhaseBudget, ...]] = {
-    "base": (),
-    "base-answers": (),
-    "explanations": (PhaseBudget(("explained",), "tokens"),),
-    "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
-    "answers-queries": (PhaseBudget(("answered",), "passes"),),
-    "style": (PhaseBudget(("styled",), "tokens"),),
-    "ta": (PhaseBudget((_TA,), "few_tokens"),),
-    "teacher": (PhaseBudget((_TEACHER,), "few_tokens"),),
-    "progressive": (
-        PhaseBudget((_TA,), "few_tokens", 1 - TEACHER_FRAC),
-        PhaseBudget((_TEACHER,), "few_tokens", TEACHER_FRAC, is_gentle=True),
-    ),
-    "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
-}
-_POLICIES = {"on-policy": 0, "off-policy": 1, "off-policy-3x": 3}
-"""Arms after a training on the teacher's explanations of a few queries: how many times the tokens
-of its corrections the teacher then writes whole answers with; 0 learns from the corrections."""
-_MODEL_TAUGHT = {"divergence": 3, "imitation": 3, "imitation-3x": 1}
-"""Arms that learn from the student of the arm `explanations`, on one of so many queries."""
 _TEACHERS = {
-    _TA: ("teaching assistant", world.TA),
+    TA: ("teaching assistant", world.TA),
     "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
 }
 """Who answers, if it is not the teacher; the seed draws its slips."""
@@ -174,6 +88,11 @@ TEACHERS = {
 """Teachers of the arms of several answers."""
 ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 6, 1.0, 20
 """Of the arm `divergence`: responses of a step, passes over the queries, tokens compared."""
+NUM_PAIRED, BETA, PAIRS_RATE = 4, 0.1, 0.015
+"""Of the arm `pairs`: answers to a query; of DPO the strength, and rates as a share of the first
+training's (ADR 0041)."""
+DEV_FRAC, LONG = 0.1, Stratum(by="topic", topics=(r"[e-h]\) ",))
+"""Of a round: share of the queries on which errors are measured; five steps or more, a stratum."""
 SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
@@ -193,19 +112,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         declared[setting.name] = sealed
         for seed in config.seeds:
             run = Experiment(r, setting, seed, base, items, page, {"sealed": sealed})
-            kinds = [each for arm in setting.arms for phase in _phases(arm) for each in phase.rows]
+            kinds = [kind for arm in setting.arms for kind in _kinds(arm)]
             shown = [] if page.answers else ["explained"]
             rows = _answers(run, config.messages, dict.fromkeys([*kinds, *shown]))
             page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
-                snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
-                learn = _after_warm_up if arm in _POLICIES else _train
-                learn = _from_model if arm in _MODEL_TAUGHT else learn
-                trained = learn(run, arm, rows, snapshots)
+                trained = _LATER.get(arm, _train)(run, arm, rows, config)
                 if arm in rows:
                     page.picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 message = config.text(ANSWER if "answers" in arm else STEPS)
-                for share in (*snapshots, 1.0):
+                for share in (*config.snapshots_of(arm), 1.0):
                     run.measure(arm, trained, message, share)
     audits = _audits(r, config, page)
     is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
@@ -213,8 +129,9 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
-    several = [arm for each in config.settings for arm in each.arms if arm not in _PHASES]
-    names = list(dict.fromkeys([*_PHASES, *several]))
+    several = [arm for each in config.settings for arm in each.arms if arm not in PHASES]
+    caveats += (CAVEATS["pairs"],) if "pairs" in several else ()
+    names = list(dict.fromkeys([*PHASES, *several]))
     page.add(r, names, caveats, audits=audits, sealed=declared)
     return r
 
@@ -242,15 +159,24 @@ def _audits(r: Recipe, config: QuickstartConfig, page: Page) -> dict[str, Ref]:
 
 
 def _phases(arm: str) -> tuple[PhaseBudget, ...]:
-    if arm in _POLICIES or arm in _MODEL_TAUGHT:
-        return (PhaseBudget((_TEACHER, "explained"), "few_tokens"),)
-    return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else _PHASES[arm]
+    return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else PHASES[arm]
+
+
+def _kinds(arm: str) -> list[str]:
+    """Return the kinds of answers that an arm needs."""
+    if arm in _LATER:
+        return [TAUGHT, *(["explained"] if arm in POLICIES or arm in MODEL_TAUGHT else [])]
+    return [kind for phase in _phases(arm) for kind in phase.rows]
 
 
 def _answers(
     run: Experiment[Setting], messages: tuple[WorldMessage, ...], kinds: Iterable[str]
 ) -> dict[str, RecipeStep]:
-    """Add the answers that arms of one seed are trained on, and return them by kind."""
+    """Add the answers that arms of one seed are trained on.
+
+    Returns:
+        The answers by kind, and the prompts by style.
+    """
     setting = run.setting
     drawn = setting.problems(setting.num_queries, run.seed)
     queries = run.step("queries", world.draw_queries, drawn)
@@ -266,7 +192,7 @@ def _answers(
             pairing = PairConfig(messages=texts, shares={"*": shares}, seed=run.seed)
             prompts[style] = run.step(style, pair, pairing, queries=queries)
         asked, who = prompts[style], world.Solver()
-        if kind == _TEACHER:
+        if kind == TAUGHT:
             size = SubsetConfig(num_rows=setting.teacher_queries, seed=run.seed)
             asked = run.step("few", draw_subset, size, prompts=asked)
         if pick:
@@ -277,11 +203,16 @@ def _answers(
             seeded = solver.model_copy(update={"seed": run.seed})
             who = world.Solver(name=name, solver=seeded)
         rows[kind] = run.step(kind, answer, AnswerConfig(), prompts=asked, teacher=Use(who))
-    return rows
+    return rows | prompts
 
 
 def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep) -> RecipeStep:
     """Add several answers to each prompt, and those of them that an arm learns from."""
+    keep, answers = PickConfig(keep=pick.keep), _sampled(run, pick, prompts)
+    return run.step(f"{arm}.rows", pick_answers, keep, answers=answers)
+
+
+def _sampled(run: Experiment[Setting], pick: Pick, prompts: RecipeStep) -> RecipeStep:
     end = "-usd" * (pick.is_equal_usd and pick.num > 1)
     sampled = run.find(f"sampled-{pick.num}{end}")
     if sampled is None:
@@ -294,17 +225,13 @@ def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep)
         sampled = run.step(
             f"sampled-{pick.num}{end}", answer, how, prompts=prompts, teacher=teacher
         )
-    keep = PickConfig(keep=pick.keep)
-    return run.step(f"{arm}.rows", pick_answers, keep, answers=sampled)
+    return sampled
 
 
 def _after_warm_up(
-    run: Experiment[Setting],
-    arm: ArmName,
-    rows: dict[str, RecipeStep],
-    snapshots: tuple[float, ...],
+    run: Experiment[Setting], arm: str, rows: dict[str, RecipeStep], config: QuickstartConfig
 ) -> list[RecipeStep]:
-    """Add half a training on few explanations, and half on what `_POLICIES` read of all queries."""
+    """Add half a training on few explanations, and half on what `POLICIES` read of all queries."""
     how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
     warm = _warm(run, rows)
     read = run.find("corrected")
@@ -312,10 +239,10 @@ def _after_warm_up(
         own = asked_under("", run.setting).sampling
         read = run.step(
             "corrected", correct_answers, CorrectConfig(student_sampling=own),
-            prompts=rows["explained"].inputs["prompts"],
+            prompts=rows["explaining"],
             student=Use(Local(name="student"), warm), teacher=Use(world.Solver()),
         )  # fmt: skip
-    if times := _POLICIES[arm]:
+    if times := POLICIES[arm]:
         given = {"answers": rows["explained"], "like": read}
         read = run.step(f"{arm}.rows", match_tokens, MatchConfig(times=times), **given)
     rows[arm] = read
@@ -323,22 +250,18 @@ def _after_warm_up(
 
 
 def _from_model(
-    run: Experiment[Setting],
-    arm: ArmName,
-    rows: dict[str, RecipeStep],
-    snapshots: tuple[float, ...],
+    run: Experiment[Setting], arm: str, rows: dict[str, RecipeStep], config: QuickstartConfig
 ) -> list[RecipeStep]:
     """Add half a training on few explanations, and a phase with the student of `explanations`."""
     warm, teacher, setting = _warm(run, rows), run.find("explanations"), run.setting
     if teacher is None:
         raise RecipeError(f"the arm {arm!r} needs the arm 'explanations' before it: its teacher")
-    size = SubsetConfig(num_rows=setting.num_queries // _MODEL_TAUGHT[arm], seed=run.seed)
-    prompts = rows["explained"].inputs["prompts"]
-    asked = run.step(f"{arm}.prompts", draw_subset, size, prompts=prompts)
+    size = SubsetConfig(num_rows=setting.num_queries // MODEL_TAUGHT[arm], seed=run.seed)
+    asked = run.step(f"{arm}.prompts", draw_subset, size, prompts=rows["explaining"])
     if arm == "divergence":
         how = tuning(setting, tokens=None, seed=run.seed).model_copy(update={
             "epochs": OWN_PASSES, "batch_tokens": ANSWERED_AT_ONCE * NEW_TOKENS,
-            "optimizer": _slower(setting.optimizer), "objective": DivergenceConfig(
+            "optimizer": _slower(setting), "objective": DivergenceConfig(
                 divergence="reverse", top_k=TOP_K, max_new_tokens=NEW_TOKENS
             ),
         })  # fmt: skip
@@ -353,31 +276,91 @@ def _from_model(
     return [warm, run.step(arm, tune, how, base=warm, answers={arm: rows[arm]})]
 
 
-def _slower(optimizer: OptimizerConfig) -> OptimizerConfig:
-    rates = optimizer.model_dump(include={"learning_rate", "muon_learning_rate"})
-    slower = {name: rate and rate * TEACHER_RATE for name, rate in rates.items()}
-    return optimizer.model_copy(update={**slower, "warmup_steps": TEACHER_WARMUP_STEPS})
+def _from_pairs(
+    run: Experiment[Setting], arm: str, rows: dict[str, RecipeStep], config: QuickstartConfig
+) -> list[RecipeStep]:
+    """Add half a training on few explanations, then DPO on pairs, or their right answers alone."""
+    warm, setting = _warm(run, rows), run.setting
+    if arm == "start":
+        return [warm]
+    how = tuning(setting, tokens=setting.few_tokens // 2, seed=run.seed)
+    sampled = _sampled(run, Pick(NUM_PAIRED, "all", is_equal_usd=False), rows["explaining"])
+    pairs = run.find("paired") or run.step(
+        "paired", prefer, PreferConfig(), chosen={"answers": sampled}
+    )
+    if arm == "chosen":
+        both = {"answers": sampled, "pairs": pairs}
+        read = rows[arm] = run.step("chosen.rows", keep_chosen, NoConfig(), **both)
+        return [warm, run.step(arm, tune, how, base=warm, answers={arm: read})]
+    changes = {"optimizer": _slower(setting, PAIRS_RATE), "objective": DPOConfig(beta=BETA)}
+    how = how.model_copy(update=changes)
+    reference = run.step(
+        "pairs.reference", score_pairs, reference_config(how), base=warm, pairs={arm: pairs}
+    )
+    return [warm, run.step(arm, tune, how, base=warm, answers={arm: pairs}, reference=reference)]
+
+
+def _in_round(
+    run: Experiment[Setting], arm: str, rows: dict[str, RecipeStep], config: QuickstartConfig
+) -> list[RecipeStep]:
+    """Add a round after the student `first` and its control, each once; return the arm's."""
+    setting, first, few = run.setting, run.find("first"), rows[TAUGHT].inputs["prompts"]
+    if (added := run.find(arm)) is not None:
+        return [added]
+    if first is None or not isinstance(few, RecipeStep):
+        raise RecipeError(f"the arm {arm!r} needs the arm 'first' before it")
+    text, pool = config.text(STEPS), rows["explaining"]
+    how = tuning(setting, tokens=setting.few_tokens, seed=run.seed)
+
+    def teach(r: Recipe, prompts: Made) -> RecipeStep:
+        return r.add(
+            "answers", answer, AnswerConfig(), prompts=prompts, teacher=Use(world.Solver())
+        )
+
+    def train(name: str, taught: Made) -> list[RecipeStep]:
+        return [run.step(ROUND[name], tune, how, base=run.base, answers={TAUGHT: taught})]
+
+    def score(name: str, model: RecipeStep) -> RecipeStep:
+        return run.measure(ROUND[name], [model], text)
+
+    name, num_dev = f"{setting.name}.{run.seed}", max(1, round(DEV_FRAC * setting.num_queries))
+    part = run.r.within(f"{name}.")
+    some = DrawFailingConfig(num_rows=num_dev, seed=run.seed)
+    dev = part.add("dev", draw_failing, some, prompts=pool, known={"taken": few})
+    how_many = RoundsConfig(
+        add_queries=setting.teacher_queries, dev_queries=num_dev, strata=(LONG,)
+    )
+    own = asked_under("", setting).sampling
+    rounds = Rounds(part, how_many, run.seed, own, pool, dev, teach, train, score)
+    rounds.add(few, rows[TAUGHT], first, run.measure("first", [first], text))
+    for drawn, ref in rounds.draws.items():
+        run.page.rounds[drawn.replace("round-1", name)] = ref
+    run.page.promotions[name] = rounds.promotions["round-1"]
+    return [run.r.step(f"{setting.name}.{arm}.{run.seed}")]
+
+
+def _slower(setting: Setting, share: float = TEACHER_RATE) -> OptimizerConfig:
+    rates = setting.optimizer.model_dump(include={"learning_rate", "muon_learning_rate"})
+    slower = {name: rate and rate * share for name, rate in rates.items()}
+    return setting.optimizer.model_copy(update={**slower, "warmup_steps": TEACHER_WARMUP_STEPS})
 
 
 def _warm(run: Experiment[Setting], rows: dict[str, RecipeStep]) -> RecipeStep:
     """Return half a training on the teacher's explanations of a few queries."""
     how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
     return run.find("warm") or run.step(
-        "warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]}
+        "warm", tune, how, base=run.base, answers={TAUGHT: rows[TAUGHT]}
     )
 
 
 def _train(
-    run: Experiment[Setting],
-    arm: ArmName,
-    rows: dict[str, RecipeStep],
-    snapshots: tuple[float, ...],
+    run: Experiment[Setting], arm: str, rows: dict[str, RecipeStep], config: QuickstartConfig
 ) -> list[RecipeStep]:
     """Add the phases of an arm's training and return them; the last one is the student."""
     trained: list[RecipeStep] = []
     setting, phases = run.setting, _phases(arm)
     for number, phase in enumerate(phases, 1):
-        changes: dict[str, object] = {"snapshots": snapshots}
+        changes: dict[str, object] = {"snapshots": config.snapshots_of(arm)}
         tokens = None
         if phase.budget == "passes":
             changes["epochs"] = setting.passes
@@ -386,7 +369,7 @@ def _train(
         if len(phase.rows) > 1:
             changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
         if phase.is_gentle:  # it must not undo the phase before
-            changes["optimizer"] = _slower(setting.optimizer)
+            changes["optimizer"] = _slower(setting)
         name = f"{setting.name}.{arm}.{run.seed}"
         how = tuning(setting, tokens=tokens, seed=run.seed).model_copy(update=changes)
         trained.append(
@@ -397,3 +380,15 @@ def _train(
             )
         )  # fmt: skip
     return trained
+
+
+_Learn = Callable[
+    [Experiment[Setting], str, dict[str, RecipeStep], QuickstartConfig], list[RecipeStep]
+]
+_LATER: dict[str, _Learn] = {
+    **dict.fromkeys(POLICIES, _after_warm_up),
+    **dict.fromkeys(MODEL_TAUGHT, _from_model),
+    **dict.fromkeys(PAIRED, _from_pairs),
+    **dict.fromkeys(ROUND.values(), _in_round),
+}
+"""How arms learn that begin from another one's student, or from what it fails at."""

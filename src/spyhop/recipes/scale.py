@@ -108,11 +108,8 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             )
     base_scores = found["accuracy"].pop(BASE, None)
     if config.judge is not None and base_scores is not None:
-        (questions,), by, judging = (
-            items.values(),
-            served(config.judge),
-            JudgeConfig(reference=BASE),
-        )
+        (questions,), by = items.values(), served(config.judge)
+        judging = JudgeConfig(reference=BASE)
         for student, scores in found["accuracy"].items():
             pair = {BASE: base_scores, student: scores}
             found["win_rate"][student] = r.add(

@@ -122,7 +122,9 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
         name = STUDENT if number == len(phases) else f"student.{number}"
         rows: dict[str, Any] = {"answers": some, **more}
         if is_own:
-            rows["teacher"] = _teacher(config.teacher) or base
+            use = None if config.teacher is None else served(config.teacher)
+            is_folder = use is not None and isinstance(use.folder, Source)  # opened for training
+            rows["teacher"] = (use.folder if use and is_folder else use) or base
         elif settings.objective is not None:
             pairs = _read_pairs(r, "rows", phase.rows, len(answers) - len(some) + 1)
             watched_pairs = watched_pairs or _read_pairs(r, "held-out", config.held_out)
@@ -160,12 +162,6 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Link `out/model` to the model, and return a line that says so."""
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
-
-
-def _teacher(path: Path | None) -> Source | Use | None:
-    """Return a folder, whose weights are opened for training, or a served model."""
-    use = served(path) if path is not None else None
-    return use.folder if use and isinstance(use.folder, Source) else use
 
 
 def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1) -> dict[str, Ref]:

@@ -22,7 +22,7 @@ from spyhop.report.arm_figures import (
     verdict,
 )
 from spyhop.report.charts import Spec, curves, span, spans
-from spyhop.report.costs import CostedStudent, point_cost_section, teacher_cost
+from spyhop.report.costs import CostedStudent, mean_student, point_cost_section, teacher_cost
 from spyhop.report.curation import (
     Curated,
     CuratedSet,
@@ -39,6 +39,7 @@ from spyhop.report.html import (
     section,
     write_page,
 )
+from spyhop.report.loop import rounds_section
 from spyhop.report.picking import picking_section
 from spyhop.report.sections import (
     audit_section,
@@ -74,7 +75,7 @@ class ArmsConfig(Config):
     """By the name of documents, rated and kept pairs."""
 
 
-@report_stage(version=6)
+@report_stage(version=7)
 def arms_page(
     ctx: Context,
     config: ArmsConfig,
@@ -88,6 +89,8 @@ def arms_page(
     kept: Artifacts | None = None,
     sealed: Artifacts | None = None,
     picked: Artifacts | None = None,
+    rounds: Artifacts | None = None,
+    promotions: Artifacts | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -117,7 +120,7 @@ def arms_page(
         lead += [*_findings(experiment), *curation_sentences(mine)]
         if costs := _costs_section(ctx.root, experiment, students):
             made["costs"] = costs
-        if picked:
+        if picked and any(config.runs[name].setting == experiment.name for name in picked):
             made["picking"] = picking_section(experiment, config.runs, picked)
         sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
@@ -133,6 +136,14 @@ def arms_page(
     groups = {"documents": documents, "rated": rated, "kept": kept}
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     last = {name: each[-1] for name, each in finals.items()}
+    if rounds and promotions:
+        ends = {"failures": "", "at-random": "-random"}
+        found = {
+            f"{run.setting}.{run.seed}{ends[run.arm]}": scores[name]
+            for name, run in config.runs.items()
+            if run.arm in ends
+        }
+        sections.append(rounds_section(rounds, promotions, found))
     sections += [
         *([audit_section(audits)] if audits else []),
         training_section(finals),
@@ -182,11 +193,13 @@ def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> R
     }
     over = right.get("base", chance)
     for arm in experiment.arms:
-        last = [students[each.run.phases[-1]] for each in experiment.of(arm) if each.run.phases]
-        costs = [teacher_cost(root, student) for student in last]
-        if costs:
-            mean = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}
-            arms[experiment.title(arm)] = [CostedStudent(right[arm] - over, mean)]
+        runs = [each for each in experiment.of(arm) if each.run.phases]
+        costs = [teacher_cost(root, students[each.run.phases[-1]]) for each in runs]
+        seeds = [
+            CostedStudent(right[arm] - over, cost, each.tokens)
+            for each, cost in zip(runs, costs, strict=True)
+        ]
+        arms[experiment.title(arm)] = [mean_student(seeds)] if seeds else []
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
 
 

@@ -2,7 +2,13 @@
 
 from spyhop.report.html import prose, report_stage, section, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
-from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
+from spyhop.report.humpback_tables import (
+    costs_section,
+    levels,
+    paired_table,
+    results_of,
+    scaling_section,
+)
 from spyhop.report.sections import (
     audit_section,
     counted,
@@ -31,7 +37,7 @@ class CombinedPageConfig(Config):
     """Names of the answers that each student was trained on."""
 
 
-@report_stage(version=5)
+@report_stage(version=6)
 def combined_page(
     ctx: Context,
     config: CombinedPageConfig,
@@ -62,6 +68,7 @@ def combined_page(
     sections = [
         compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
+        *costs_section(ctx.root, seen, students, config.tokens),
         section("evidence").rows(map(_checks, sets[COMBINED].values())),
         rows_section(sets[COMBINED]),
         mask_section(students[COMBINED]),
@@ -90,7 +97,7 @@ class ScalePageConfig(Config):
     """Data set, size and seed of each student, by its name."""
 
 
-@report_stage(version=3)
+@report_stage(version=4)
 def scale_page(
     ctx: Context,
     config: ScalePageConfig,
@@ -105,11 +112,12 @@ def scale_page(
         "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
     }  # fmt: skip
     taken = {measure: scores for measure, scores in every.items() if scores}
-    seen, measures = list(seen_by(config.runs, taken).values()), list(taken)
+    seen, measures = seen_by(config.runs, taken), list(taken)
     sections = [
-        scaling_section(seen, measures),
+        scaling_section(list(seen.values()), measures),
+        *costs_section(ctx.root, seen, students),
         training_section({name: [step] for name, step in students.items()}),
         data_section(students=students),
     ]
-    results = results_of(seen, measures)
+    results = results_of(list(seen.values()), measures)
     write_page(ctx.out, config.title, SCALED, sections, students, results=results)

@@ -1,4 +1,4 @@
-"""The cost of a point: gains over the base by the dollars and tokens of the teacher's answers."""
+"""The cost of a point: gains by training tokens, and by the tokens and dollars spent on rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from spyhop.evaluate import outcomes
 from spyhop.report.html import ReportSection, section
+from spyhop.schema import Score
 from spyhop.statistics import Interval, paired_seed_difference
 from spyhop.store import Artifact
 from spyhop.store.artifact import load
@@ -17,44 +18,68 @@ from spyhop.store.artifact import load
 READ, WRITTEN, USD = "prompt_tokens", "response_tokens", "usd"
 NOMINAL_USD = {READ: 1e-6, WRITTEN: 4e-6}
 """Dollars of a token of teachers whose file states no price."""
+PAID = (
+    "tokens read and written",
+    "points per million of these",
+    "dollars",
+    "points per 1,000 dollars",
+)
+"""Columns on the models that wrote or rated the rows."""
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class CostedStudent:
-    """A student of an arm at one size: its gain, and the cost of its teacher's answers."""
+    """A student of an arm at one size: its gain, and the cost of its training rows."""
 
     gains: Floats
-    """Of each item, over the base; (items,)."""
+    """Of each item, over the base or over guessing; (items,)."""
     cost: Mapping[str, float]
+    """Of the models that wrote the rows or rated them."""
+    trained: float = 0.0
+    """Tokens that the student was trained on."""
 
     @property
     def tokens(self) -> float:
-        """Tokens that teachers read and wrote."""
+        """Tokens that these models read and wrote."""
         return self.cost[READ] + self.cost[WRITTEN]
 
     @property
     def usd(self) -> float:
-        """Dollars of the teachers; at nominal prices where they state none."""
+        """Dollars of these models; at nominal prices where they state none."""
         return self.cost[USD] or sum(price * self.cost[name] for name, price in NOMINAL_USD.items())
 
 
-def costed(root: Path, student: Artifact, base: Artifact, scores: Artifact) -> CostedStudent:
-    """Return a student's gains over the base on their common items, and its teacher's cost."""
-    before, after = outcomes([base]), outcomes([scores])
+def costed(
+    root: Path, student: Artifact, scores: Artifact, base: Artifact | None, trained: float
+) -> CostedStudent:
+    """Return a student's gains, over the base on their common items or over guessing, and cost."""
+    after = outcomes([scores])
+    if base is None:
+        before = {score.id: score.chance for score in scores.rows(Score)}
+    else:
+        before = outcomes([base])
     gains = [after[name] - before[name] for name in sorted(before.keys() & after.keys())]
-    return CostedStudent(np.array(gains), teacher_cost(root, student))
+    return CostedStudent(np.array(gains), teacher_cost(root, student), trained)
+
+
+def mean_student(seeds: Sequence[CostedStudent]) -> CostedStudent:
+    """Return the mean of an arm's seeds, item by item."""
+    cost = {name: float(np.mean([each.cost[name] for each in seeds])) for name in seeds[0].cost}
+    gains = np.mean([each.gains for each in seeds], axis=0)
+    return CostedStudent(gains, cost, float(np.mean([each.trained for each in seeds])))
 
 
 def teacher_cost(root: Path, artifact: Artifact) -> dict[str, float]:
-    """Return tokens and dollars of the teachers' answers that a student or its base was trained on.
+    """Return tokens and dollars of the replies behind a student's training rows, and its base's.
 
-    Replies that several artifacts share count for each of them; a filter's share is that of its
-    rows. Answers that were dropped are paid for, too.
+    They are a teacher's answers, or the instructions and ratings of web pairs. Replies that several
+    artifacts share count for each of them; a filter's share is that of its rows. Answers that were
+    dropped are paid for, too.
     """
     record = artifact.record
     found = {name: record.usage.get(name, 0.0) for name in (READ, WRITTEN, USD)}
-    names = ("answers", "base", "rows")
+    names = ("answers", "base", "rows", "pairs", "rated", "chosen", "rejected")
     keys = (each.key for name in names for each in record.inputs.get(name, []))
     for key in dict.fromkeys(keys):
         for made in filter(None, map(load, root.glob(f"*-{key}"))):
@@ -74,7 +99,7 @@ def item_slopes(sizes: Sequence[CostedStudent], by: str) -> Floats:
 
     Args:
         sizes: One arm at one size or several, all on the same items.
-        by: `usd` or `tokens`.
+        by: `usd`, `tokens` or `trained`.
     """
     costs = np.array([getattr(each, by) for each in sizes])
     return np.asarray(costs @ np.stack([each.gains for each in sizes]) / (costs @ costs))
@@ -95,23 +120,31 @@ def ranking(arms: Mapping[str, Sequence[CostedStudent]], looks: int) -> tuple[li
 def point_cost_section(
     arms: Mapping[str, Sequence[CostedStudent]], over: str
 ) -> ReportSection | None:
-    """One line per arm with a teacher's answers, the best first; None if fewer than two have any.
+    """One line per arm that cost anything, the best per dollar first; None if fewer than two did.
 
     Args:
         arms: Students of each arm at growing sizes.
         over: What gains are over.
     """
-    paid = {arm: some for arm, some in arms.items() if some and some[-1].tokens}
-    if len(paid) < 2:
+    some = {arm: sizes for arm, sizes in arms.items() if sizes and sizes[-1].trained}
+    paid = {arm: sizes for arm, sizes in some.items() if sizes[-1].tokens}
+    if len(some) < 2:
         return None
     prices = {name: 1e6 * price for name, price in NOMINAL_USD.items()}
+    order = ranking(paid, looks=1)[0] if paid else []
     return section("costs", over=over, **prices).rows(
-        {"arm": arm, "sizes": len(paid[arm]), "teacher's tokens": round(paid[arm][-1].tokens),
-         "dollars": paid[arm][-1].usd, f"points over {over}": _mean(paid[arm][-1].gains),
-         "points per million tokens": _mean(1e6 * item_slopes(paid[arm], "tokens")),
-         "points per 1,000 dollars": _mean(1e3 * item_slopes(paid[arm], USD))}
-        for arm in ranking(paid, looks=1)[0]
+        {"arm": arm, "sizes": len(some[arm]), f"points over {over}": _mean(some[arm][-1].gains),
+         "training tokens": round(some[arm][-1].trained),
+         "points per million": _mean(1e6 * item_slopes(some[arm], "trained")),
+         **(_paid(paid[arm]) if arm in paid else dict.fromkeys(PAID) if paid else {})}
+        for arm in [*order, *(arm for arm in some if arm not in paid)]
     )  # fmt: skip
+
+
+def _paid(sizes: Sequence[CostedStudent]) -> dict[str, object]:
+    each = (round(sizes[-1].tokens), _mean(1e6 * item_slopes(sizes, "tokens")),
+            sizes[-1].usd, _mean(1e3 * item_slopes(sizes, USD)))  # fmt: skip
+    return dict(zip(PAID, each, strict=True))
 
 
 def _mean(values: Floats) -> Interval:

@@ -20,7 +20,7 @@ from spyhop.report.humpback_figures import (
     pair_set,
     seen_by,
 )
-from spyhop.report.humpback_tables import SECTIONS, levels, results_of
+from spyhop.report.humpback_tables import SECTIONS, costs_section, levels, results_of
 from spyhop.report.page import finding_row, pair_turns
 from spyhop.report.sections import add_dropped, audit_section, data_section, training_section
 from spyhop.schema import Config, Finding, Pair, Score
@@ -56,7 +56,7 @@ class HumpbackPageConfig(Config):
     """System message at inference."""
 
 
-@report_stage(version=9)
+@report_stage(version=10)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
@@ -123,6 +123,7 @@ def humpback_page(
     if accuracy:
         first.text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
+    sections += costs_section(ctx.root, seen, students)
     pairs = {"seeds": seeds, **augmented}
     left = ({"step": name, "segments left": each.num_rows} for name, each in steps.items())
     sections += [

@@ -1,13 +1,17 @@
 """Sections on further students: quality against quantity, sources, system messages, scaling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from spyhop.report.arm_figures import verdict
 from spyhop.report.charts import Spec, curves, span
+from spyhop.report.costs import CostedStudent, costed, mean_student, point_cost_section
 from spyhop.report.html import ReportSection, Table, prose, section
 from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits, lines_of
 from spyhop.statistics import SlopeTest, equal_slopes, holm
+from spyhop.store import Artifacts
+from spyhop.train import read_metrics
 
 AXES: dict[Measure, str] = {
     "accuracy": "accuracy %",
@@ -52,6 +56,26 @@ def paired_table(seen: Seen, measures: Measures) -> Table:
         for each in seen
     )  # fmt: skip
     return Table.of(rows, f"95 % intervals over items; paired differences from {first.run.kind}.")
+
+
+def costs_section(
+    root: Path, seen: Mapping[str, StudentScores], students: Artifacts, tokens: float = 0
+) -> list[ReportSection]:
+    """What a point over guessing cost, for each kind of data at its sizes.
+
+    Each student was trained on `tokens`; 0: on those of its last phase.
+    """
+    arms: dict[str, dict[int | None, list[CostedStudent]]] = {}
+    for name, each in seen.items():
+        if "accuracy" in each.scores and each.run.table != "messages":  # students asked differently
+            trained = tokens or read_metrics(students[name])["tokens"]
+            scores = each.scores["accuracy"]
+            sizes = arms.setdefault(f"{each.run.kind} {each.run.student}".strip(), {})
+            one = costed(root, students[name], scores, None, trained)
+            sizes.setdefault(each.run.num_rows, []).append(one)
+    means = {kind: list(map(mean_student, sizes.values())) for kind, sizes in arms.items()}
+    found = point_cost_section(means, "guessing")
+    return [found] if found else []
 
 
 def quality_section(seen: Seen, measures: Measures) -> ReportSection:

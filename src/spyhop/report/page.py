@@ -35,6 +35,7 @@ from spyhop.report.sections import (
 from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import Context
 from spyhop.store import Artifact, Artifacts
+from spyhop.train import read_metrics
 
 NUM_PAIRS = 3
 """Pairs shown of each kind."""
@@ -61,7 +62,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@report_stage(version=14)
+@report_stage(version=15)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -156,8 +157,9 @@ def _cost_sections(
         some = {}  # a size that did not run is the one before it
         for name in (name for name in names if name in scores):
             base = scores.get(f"base-{name.removeprefix('student-')}", scores["base"])
-            student = students[config.phases[name][-1]]
-            some[student.key] = costed(root, student, base, scores[name])
+            phases = [students[phase] for phase in config.phases[name]]
+            trained = sum(read_metrics(each)["tokens"] for each in phases)
+            some[phases[-1].key] = costed(root, phases[-1], scores[name], base, trained)
         arms[arm] = list(some.values())
     found = point_cost_section(arms, "the base")
     return [found] if found else []

@@ -152,29 +152,23 @@ def _array_rows(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 if "a row" not in expected:
                     raise ValueError(f"{sign!r} instead of {expected}")
-                row, end = _decode(text, place)
-            except ValueError as error:
+                row, end = _DECODER.raw_decode(text, place)
+                if "\\u" in text[place:end]:
+                    row = parse_json(text[place:end])  # no halves of characters
+            except (ValueError, RecursionError) as error:
                 if block and "a row" in expected:  # the row may continue in the next block
                     needed = 2 * len(text[place:])
                     break
+                deep = isinstance(error, RecursionError)
+                reason = "nested too deeply" if deep else f"{error!s:.80}"
+                shown = text[place : place + 60]
                 raise InputError(
-                    f"{path}: row {number + 1}: not JSON ({error!s:.80}): "
-                    f"{text[place : place + 60]!r}"
+                    f"{path}: row {number + 1}: not JSON ({reason}): {shown!r}"
                 ) from None
             number, place, expected = number + 1, end, ", or ]"
             yield f"{path}: row {number}", row
     if expected != "the end":
         raise InputError(f"{path}: the JSON array ends after row {number}, without its ]")
-
-
-def _decode(text: str, place: int) -> tuple[Any, int]:
-    try:
-        row, end = _DECODER.raw_decode(text, place)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if "\\u" in text[place:end]:
-        row = parse_json(text[place:end])  # no halves of characters
-    return row, end
 
 
 def _text_blocks(path: Path) -> Iterator[str]:

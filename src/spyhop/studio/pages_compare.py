@@ -21,7 +21,7 @@ from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.studio.lookup import model_name, parts_of, query, questions
 from spyhop.studio.site import artifact_of, page, site_of
-from spyhop.text.marks import marks
+from spyhop.text.extract import marks
 
 nav = [("Compare", "/compare")]
 VERDICTS = ("evaluate.judge", "evaluate.ready_verdicts")

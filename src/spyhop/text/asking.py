@@ -1,7 +1,8 @@
-"""Whether a text asks for something: a question or a request, or a title; and its language."""
+"""Whether a text asks for something (a question, request or title) or refuses; and its language."""
 
 import re
 
+from spyhop.text.normal import normal
 from spyhop.text.tables import pattern, table, word_set
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)|^\s*>>>.*$", re.DOTALL | re.MULTILINE)
@@ -28,7 +29,9 @@ LABEL_WORDS = 6
 """A colon behind at most this many words is a cue to continue; behind more, a list or code."""
 TITLE_WORDS = 9
 """A title without a verb may ask for a text on its subject, if it is not longer."""
-
+OPENING_CHARS = 300
+"""Where a response refuses; a warning at the end of a full answer is no refusal."""
+_REFUSES, _DECLINES = pattern("refusal_refuses"), pattern("squad_declines")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^'\n]{4,}'|\u201c[^\u201d]*\u201d|`[^`]*`")
 _WORDS_OF = {
     code: frozenset(words.split()) for code, words in table("text/words.toml")["languages"].items()
@@ -106,3 +109,18 @@ def _is_imperative(sentence: str) -> bool:
     first = re.findall(r"[\w']+", sentence.lower().replace("re-", "re"))[:2]
     is_adverb = len(first) > 1 and (first[0].endswith("ly") or first[0] in ("either", "both"))
     return first == ["do", "not"] or bool(_IMPERATIVES & {*first[: 1 + is_adverb]})
+
+
+def refuses(response: str) -> bool:
+    """Return whether a response refuses, near its beginning and in English."""
+    return _opens_with(_REFUSES, response)
+
+
+def declines(response: str) -> bool:
+    """Return whether a response says near its beginning that it does not know."""
+    return _opens_with(_DECLINES, response)
+
+
+def _opens_with(phrase: re.Pattern[str], response: str) -> bool:
+    opening = normal(response[:OPENING_CHARS]).replace("\u2019", "'")
+    return phrase.search(" ".join(opening.split())) is not None

@@ -1,18 +1,34 @@
-r"""Read the option that a multiple-choice response chooses. Linear in the length of the text.
+r"""Multiple choice: whether a query lists options, and the one that a response chooses.
 
-`choice` is the default and guesses nothing; `first_capital` is the rule of the Orca paper, kept so
-that its numbers can be compared.
+`choice` is the default, guesses nothing and is linear in the length of the text; `first_capital` is
+the rule of the Orca paper, kept so that its numbers can be compared.
 """
 
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from spyhop.text.marks import is_hypothetical
+from spyhop.text.extract import is_hypothetical
 from spyhop.text.normal import normal
 from spyhop.text.tables import source
 
+NAMED_NOT = r"no_?opt|no_?choice|without_(options|choices)"
+NAMED = r"choices?(_|\b)|multiple_choice|options"
+
+OPTIONS = (
+    r"(?im)"
+    r"^[ \t>*#-]*(answer |possible |the |here are the )*(options|choices)( are)?:"
+    r"|[ \t](options|choices|alternatives)( are)?:[ \t]*$"
+    r"|\(a\)[^\n]*\(b\)"
+    r"|^[ \t]*\(?a[).:][^\n]+\n+[ \t]*\(?b[).:] "
+)
+"""A heading `Options:` or `Choices:`, or options that begin with (A) and (B), A) and B), A. and B.
+
+Written for both Python's `re` and RE2, so that tables are searched by the same rule.
+"""
+_LINE = re.compile(r"(?:- |\(([A-Z])\) ?)(.*)")
 # Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
 _MARKUP = str.maketrans("\u2018\u2019", "''", '*`$"\u201c\u201d')
 _SPACES = re.compile(r"[^\S\n]+")
@@ -27,6 +43,41 @@ _SET_OFF = (  # the end of a bare label; "A dog", "I'm", "C.S." and "3.5" have n
     r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
     r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
 )
+
+
+def named(template: str) -> bool | None:
+    """Return what a template's name says, or None if it does not say.
+
+    FLAN marks templates as `zs_opt` and `zs_noopt`. The second means no; the first means that
+    options are shown if the task has any, so the text decides.
+    """
+    name = template.lower()
+    if re.search(NAMED_NOT, name):
+        return False
+    return True if re.search(NAMED, name) else None
+
+
+def has_options(text: str) -> bool:
+    """Return whether a text lists options to choose from."""
+    return re.search(OPTIONS, text) is not None
+
+
+def labels(num: int) -> list[str]:
+    """Return the labels of `num` options: A to Z, then AA, AB and so on."""
+    letters = string.ascii_uppercase
+    return [(letters[n // 26 - 1] if n >= 26 else "") + letters[n % 26] for n in range(num)]
+
+
+def listed(options: object) -> list[str] | None:
+    """Return the texts of options: of a list, or of lines that all are `(A) text` or `- text`."""
+    if not isinstance(options, str):
+        texts = options if isinstance(options, list | tuple) else [None]
+        is_text = all(isinstance(text, str | int | float) for text in texts)
+        return [str(text).strip() for text in texts] if is_text else None
+    lines = [_LINE.fullmatch(line.rstrip()) for line in options.split("\n") if options]
+    found = [line[1] for line in lines if line]
+    is_whole = len(found) == len(lines) and found in ([None] * len(lines), labels(len(lines)))
+    return [line[2].strip() for line in lines if line] if is_whole else None
 
 
 def first_capital(text: str, labels: Sequence[str]) -> str | None:
@@ -69,7 +120,8 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
     spelling = {label.upper(): label for label in labels}
     if not spelling:
         return None
-    clean = _plain(text)
+    clean = unicodedata.normalize("NFKC", normal(text)).translate(_MARKUP)
+    clean = _SPACES.sub(" ", _TAGS.sub("", clean)).strip()
     statement, line, opening = _patterns(tuple(spelling))
     found = [m for m in statement.finditer(clean) if not is_hypothetical(clean, m.start())][-1:]
     if not found:
@@ -78,12 +130,6 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
         found = [] if _opens_list(clean, head, opening, list(spelling)) else [head]
     stated = {_stated(match) for match in found}
     return spelling.get(stated.pop()) if len(stated) == 1 else None
-
-
-def _plain(text: str) -> str:
-    """Drop markup and invisible characters; bring full-width forms and spaces to the plain ones."""
-    clean = unicodedata.normalize("NFKC", normal(text)).translate(_MARKUP)
-    return _SPACES.sub(" ", _TAGS.sub("", clean)).strip()
 
 
 def _stated(match: re.Match[str]) -> str:

@@ -52,10 +52,10 @@ class Density:
         """Return texts as rows of length 1 over the items' words."""
         values, columns, ends = [], [], [0]
         for each in counts:
-            places = [self._columns[word] for word in each if word in self._columns]
-            known = [num for word, num in each.items() if word in self._columns]
+            known = {self._columns[w]: num for w, num in each.items() if w in self._columns}
             other = [num for word, num in each.items() if word not in self._columns]
-            weights = (1 + np.log(known)) * self._rarity[places]
+            places = [*known]
+            weights = (1 + np.log([*known.values()])) * self._rarity[places]
             rest = (1 + np.log(other)) * self._unseen
             values.append(weights / max(1e-9, np.sqrt(np.sum(weights**2) + np.sum(rest**2))))
             columns.append(places)

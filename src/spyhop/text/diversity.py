@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from itertools import islice
 
 from spyhop.lazy import stats
 
@@ -63,13 +63,12 @@ def diversity(instructions: Iterable[str]) -> Diversity:
     num, pairs = 0, Counter[tuple[str, str]]()
     for document in language.pipe(text[:MAX_CHARS] for text in instructions):
         num += 1
-        found = (_verb_noun(one.root) for one in list(document.sents)[:MAX_SENTENCES])
-        pairs.update([pair for pair in found if pair][:1])
+        found = (
+            (one.root.lemma_.lower(), child.lemma_.lower())
+            for one in list(document.sents)[:MAX_SENTENCES]
+            if one.root.pos_ == "VERB"
+            for child in one.root.children
+            if child.dep_ in ("dobj", "obj")
+        )
+        pairs.update(islice(found, 1))
     return Diversity(num, pairs, reader)
-
-
-def _verb_noun(root: Any) -> tuple[str, str] | None:  # noqa: ANN401 (a token of an extra)
-    if root.pos_ != "VERB":
-        return None
-    objects = [child for child in root.children if child.dep_ in ("dobj", "obj")]
-    return (root.lemma_.lower(), objects[0].lemma_.lower()) if objects else None

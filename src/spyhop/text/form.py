@@ -1,7 +1,7 @@
 """The form of a response, apart from its content: length, layout, step markers, hedging, phrases.
 
-Every feature is on a scale on which 1 is a clear difference: a doubling of a count, or a quarter of
-the phrases.
+Every feature of `form_of` is on a scale on which 1 is a clear difference: a doubling of
+a count, or a quarter of the phrases.
 """
 
 import re
@@ -10,15 +10,30 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import log2
 
-from spyhop.text.style import style_of
 from spyhop.text.tables import pattern
 
 FEATURES = ("length", "layout", "steps", "hedging", "overlap")
 """Names of the features, in the order of `form_of`."""
+STYLE = ("length", "headers", "lists", "bold")
+"""Names of the features of `style_of`."""
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_HEADER = re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE)
+_ITEM = re.compile(r"^\s*(?:\d{1,4}\.|[-*+])\s", re.MULTILINE)
+_BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 _WORD = re.compile(r"[^\W_]+")
 _STEPS = pattern("form_steps")
 _HEDGES = pattern("form_hedges")
 _PHRASES_PER_UNIT = 0.25
+
+
+def style_of(text: str) -> tuple[int, int, int, int]:
+    """Return the words of a text, and its headers, list items and bold spans outside code.
+
+    The features are arena-hard's; length is in words instead of a tokenizer's pieces.
+    """
+    plain = _CODE.sub("", text)
+    headers, items, bold = (len(each.findall(plain)) for each in (_HEADER, _ITEM, _BOLD))
+    return len(text.split()), headers, items, bold
 
 
 def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:

@@ -13,8 +13,15 @@ from string import ascii_uppercase
 from typing import NamedTuple
 
 from spyhop.text.choices import choice
-from spyhop.text.extract import final_answer, matches, normalise, readings
-from spyhop.text.marks import finished, marks, sentences
+from spyhop.text.extract import (
+    final_answer,
+    finished,
+    marks,
+    matches,
+    normalise,
+    readings,
+    sentences,
+)
 from spyhop.text.numbers import final_number, number_of, same_number
 from spyhop.text.symbolic import is_equal
 from spyhop.text.thought import without_thought

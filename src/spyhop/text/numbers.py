@@ -19,7 +19,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-from spyhop.text.marks import Mark, marks, sentences
+from spyhop.text.extract import marks, sentences
 from spyhop.text.normal import normal
 from spyhop.text.tables import pattern
 
@@ -98,10 +98,16 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
     numbers = _numbers(text)
     last = numbers[-1].start() if numbers else 0
     for mark in reversed(marks(text)):
-        passage = sentences(mark.text)[0] if mark.kind != "box" else mark.text
-        is_heading = mark.kind == "hash" and not _numbers(passage)
-        if is_heading or (mark.kind in ("label", "line") and not _is_bare(mark)):
+        parts = sentences(mark.text)
+        passage = parts[0] if mark.kind != "box" else mark.text
+        if mark.kind == "hash" and not _numbers(passage):  # a heading
             continue
+        if mark.kind in ("label", "line"):  # a number with a unit or, behind "Answer:", an equation
+            words = re.findall(r"[A-Za-z]{2,}", _NUMBER.sub(" ", mark.text))
+            is_derived = mark.kind == "line" and "=" in mark.text
+            num_parts = sum(map(bool, map(str.strip, parts)))
+            if is_derived or num_parts != 1 or len(words) > _BARE_WORDS:
+                continue
         if _numbers(passage) or last < mark.end:
             stated = _REASON.split(passage, maxsplit=1)[0]
             return _single(stated if _numbers(stated) else passage)
@@ -138,14 +144,6 @@ def _concluded(text: str) -> Fraction | None:
     return None
 
 
-def _is_bare(mark: Mark) -> bool:
-    """Return whether a line is a number with a unit or, behind "Answer:", an equation."""
-    words = re.findall(r"[A-Za-z]{2,}", _NUMBER.sub(" ", mark.text))
-    num_sentences = sum(map(bool, map(str.strip, sentences(mark.text))))
-    is_derived = mark.kind == "line" and "=" in mark.text
-    return len(words) <= _BARE_WORDS and num_sentences == 1 and not is_derived
-
-
 def _single(passage: str) -> Fraction | None:
     """Return the number that a passage states, None if there are several different ones."""
     if _NO_ANSWER.match(passage):
@@ -153,31 +151,28 @@ def _single(passage: str) -> Fraction | None:
     before, _, after = passage.rpartition("=")
     if _EITHER.search(before):
         return None
-    passage = _conclusion(after if before and _numbers(after) else passage)
+    passage = after if before and _numbers(after) else passage
+    for so in reversed(list(_SO.finditer(passage))):
+        if _numbers(passage[so.end() :]):
+            passage = passage[so.end() :]
+            break
+    clause = passage.rpartition(", ")[2]
+    if _SUBORDINATE.match(passage) and _numbers(clause):
+        passage = clause
     outside = _ASIDE.sub(" ", passage)
     if _numbers(outside):
         passage = outside
     found = _numbers(passage)
-    main = [number for number in found if not _is_adverbial(passage, number)]
+    before_each = (passage[max(0, number.start() - 60) : number.start()] for number in found)
+    main = [
+        number
+        for number, text in zip(found, before_each, strict=True)
+        if "$" in number[0] or not _ADVERBIAL.search(text.rstrip("$\u20ac\u00a3 ") + " ")
+    ]
     values = {_value(number) for number in main or found}
     between = (passage[one.end() : two.start()] for one, two in pairwise(found))
     has_alternatives = any(map(_ALTERNATIVE.fullmatch, between))  # "3 or 4", "3 to 5"
     return values.pop() if len(values) == 1 and not has_alternatives else None
-
-
-def _conclusion(sentence: str) -> str:
-    """Return what follows the last "so", or the main clause behind a subordinate one."""
-    for found in reversed(list(_SO.finditer(sentence))):
-        if _numbers(sentence[found.end() :]):
-            sentence = sentence[found.end() :]
-            break
-    clause = sentence.rpartition(", ")[2]
-    return clause if _SUBORDINATE.match(sentence) and _numbers(clause) else sentence
-
-
-def _is_adverbial(passage: str, number: re.Match[str]) -> bool:
-    before = passage[max(0, number.start() - 60) : number.start()]
-    return bool(_ADVERBIAL.search(before.rstrip("$\u20ac\u00a3 ") + " ")) and "$" not in number[0]
 
 
 def _numbers(text: str) -> list[re.Match[str]]:
