@@ -6,6 +6,7 @@ The same function runs on every machine.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import unescape
 from typing import Literal, NamedTuple, cast
 
@@ -15,7 +16,6 @@ from spyhop.corpus.blocks import main_blocks
 from spyhop.corpus.charset import decode
 from spyhop.corpus.filters import (
     MAX_LANGUAGE_RANK,
-    Candidate,
     FilterConfig,
     is_toxic,
     reason_against,
@@ -198,8 +198,8 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
     if not reason:
         language = language_of(section.prose, config.filters.languages)
         is_plain = not page.is_html and "</" not in text  # else it is markup of another kind
-        candidate = Candidate(section, language, found.total(), is_plain=is_plain)
-        reason = reason_against(candidate, config.filters)
+        section = replace(section, language=language, num_redacted=found.total(), is_plain=is_plain)
+        reason = reason_against(section, config.filters)
     headings, num_redacted = list(section.headings), 0
     if config.redact:
         headings = [heading for heading, _ in named]
