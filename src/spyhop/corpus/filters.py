@@ -84,11 +84,6 @@ class Candidate:
         return self.section.headings[-1] if self.section.headings else ""
 
 
-def _is_in_capitals(heading: str) -> bool:
-    letters = [char for char in heading if char.isalpha()]
-    return len(letters) > 5 and sum(map(str.isupper, letters)) > MAX_CAPITALS_FRAC * len(letters)
-
-
 def _has_little_prose(section: Section) -> bool:
     num_letters = sum(map(str.isalpha, section.text))
     num_marks = sum(not char.isspace() for char in section.text)
@@ -151,7 +146,10 @@ def _is_list(text: str) -> bool:
 
 FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
     "no_heading": lambda one, config: not (one.is_plain or any(map(str.isalnum, one.heading))),
-    "capital_heading": lambda one, config: _is_in_capitals(one.heading),
+    "capital_heading": lambda one, config: (
+        len(letters := [char for char in one.heading if char.isalpha()]) > 5
+        and sum(map(str.isupper, letters)) > MAX_CAPITALS_FRAC * len(letters)
+    ),
     "navigation": lambda one, config: (
         len("".join(_NAVIGATION.findall(one.heading)[:1])) > len(one.heading) / 2
     ),
