@@ -41,12 +41,11 @@ from spyhop.schema import Message
 from spyhop.store import Source
 from spyhop.train import TuneConfig
 from spyhop.train.attention import isolate
-from spyhop.train.base import LoadedBase
+from spyhop.train.base import LoadedBase, add_padding, save
 from spyhop.train.cost import peak_flops, shape_of
 from spyhop.train.distributed import Group, joined
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.metrics import memory_bytes
-from spyhop.train.new_model import add_padding, save
+from spyhop.train.loop import memory_bytes
 from spyhop.train.objective import CrossEntropy
 from spyhop.train.optimizer import OptimizerConfig, clip_gradient, make_optimizers
 from spyhop.train.rows import TokenRows
@@ -142,7 +141,7 @@ def make_engine(bench: Bench, model: Any, rows: TokenRows, runtime: Runtime) -> 
     """Return the engine that training uses, in bfloat16; packing that was refused is an error."""
     student = LoadedBase(Path(), TuneConfig(epochs=1), None, ORCA, model)
     result = TrainingResult()
-    engine = Engine.of(
+    engine = Engine(
         CrossEntropy(rows), student, bench.group, runtime, result,
         precision="bfloat16", longest=int(rows.lengths.max()),
     )  # fmt: skip
@@ -222,7 +221,7 @@ def identity(bench: Bench) -> Iterator[Figures]:
     def gradient(precision: str, **changes: Any) -> torch.Tensor:  # noqa: ANN401
         model = random_model(bench, size)
         student = LoadedBase(Path(), TuneConfig(epochs=1), None, ORCA, model)
-        engine = Engine.of(
+        engine = Engine(
             CrossEntropy(rows), student, bench.group, bench.runtime(**changes), TrainingResult(),
             precision=precision, longest=int(rows.lengths.max()),  # type: ignore[arg-type]
         )  # fmt: skip

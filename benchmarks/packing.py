@@ -52,14 +52,14 @@ def draw(shape: str, num: int, capacity: int) -> Any:  # noqa: ANN401 (numpy)
 
 def spyhop_best_fit(lengths: Any, capacity: int) -> Callable[[], int]:  # noqa: ANN401
     """Ours."""
-    from spyhop.train.pack import best_fit
+    from spyhop.train.batches import best_fit
 
     return lambda: len(best_fit(lengths, capacity))
 
 
 def spyhop_grouped(lengths: Any, capacity: int) -> Callable[[], int]:  # noqa: ANN401
     """The Orca paper's, after a shuffle."""
-    from spyhop.train.pack import grouped
+    from spyhop.train.batches import grouped
 
     order = np.random.default_rng(1).permutation(len(lengths))
     return lambda: len(grouped(order, lengths, capacity))

@@ -28,8 +28,7 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.journal import State
 from spyhop.models.replies import Usage
-from spyhop.models.retry import RetryPolicy
-from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Schedule
+from spyhop.models.schedule import Admission, PendingBatch, PendingCall, RetryPolicy, Schedule
 from spyhop.schema import Message
 from spyhop.stage import Context, Runtime
 
@@ -144,7 +143,7 @@ def simulate(capacity: Callable[[float], float], fails: float, seconds: float, m
             continue
         failure = Failure("throttled" if is_full else "overloaded", "no", 429, is_overrun=True)
         event.endpoint.failed(event.reservation, failure, now)
-        wait_s = policy.decide(event.call, failure, is_large=False).delay_s
+        wait_s, _ = policy.judge(event.call, failure, "", 0.0, is_large=False)
         heapq.heappush(coming, (now + wait_s, next(number), event.call, True, False))
     return good / seconds
 

@@ -13,10 +13,9 @@ from typing import Any
 from server import KEY
 from spyhop.models import ModelUse, Reply, Request, Sampling, Service
 from spyhop.models.base import Model
-from spyhop.models.dialect import DIALECTS
+from spyhop.models.dialect import DIALECTS, ApiCall
 from spyhop.models.endpoint import Remote
 from spyhop.models.journal import State
-from spyhop.models.wire import ApiCall
 from spyhop.schema import Message
 from spyhop.stage import Context, Progress, Runtime
 

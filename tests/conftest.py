@@ -88,7 +88,7 @@ def tiny_folder(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from spyhop.render import TURNS
-    from spyhop.train.new_model import save
+    from spyhop.train.base import save
 
     torch.set_num_threads(1)
     torch.manual_seed(1)

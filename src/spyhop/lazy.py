@@ -8,7 +8,7 @@ extra may be absent: using one is then an error that names the extra.
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spyhop.schema import NotInstalled
 
@@ -56,6 +56,9 @@ class Lazy:
     def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401 (whatever the library holds)
         return getattr(library(self._name), attribute)
 
+
+CausalLM: TypeAlias = Any
+"""A causal language model of transformers, or peft's around one: neither is typed."""
 
 if TYPE_CHECKING:
     import duckdb

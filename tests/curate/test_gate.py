@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 import toys
 from pairing import artifact, pair, rated
 from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
-from spyhop.curate.gate import GateCounts, findings, label_findings
+from spyhop.curate.gate import label_findings, score_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
 
@@ -38,8 +38,9 @@ def _found(root: Path, rows: list[Pair], labels: list[Label] | None = None, **ch
 @pytest.mark.parametrize("reading", REPLICATION)
 def test_the_public_replication_is_refused(reading: str):
     scores, missing = REPLICATION[reading]
-    tally = GateCounts(scores=scores, missing=Counter(no_verdict=missing), methods={"verdict"})
-    found = {each.id: each for each in findings(tally, GateConfig(min_repeated=0))}
+    counts = {f"score/{score}": num for score, num in scores.items()}
+    counts["missing/no_verdict"] = missing
+    found = {each.id: each for each in score_findings(counts, GateConfig())}
     parse_rate = found["parse_rate"]
     assert not parse_rate.is_passed
     assert parse_rate.value == pytest.approx({"loose": 0.55, "strict": 0.33}[reading], abs=0.005)

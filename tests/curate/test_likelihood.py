@@ -6,7 +6,7 @@ import pytest
 from fake import FakeModel
 from pairing import artifact, pair
 from spyhop.curate import LikelihoodConfig, rate_by_likelihood
-from spyhop.curate.likelihood import fifths
+from spyhop.curate.rate import fifths
 from spyhop.models import Local, ModelUse, TokenLogprobs
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Pair

@@ -10,10 +10,9 @@ import pytest
 
 from lm_eval_cases import CASES, CLOZE, WRITTEN, rows, write
 from spyhop.evaluate import MeasureConfig, items_of, read_suite, with_shots
-from spyhop.evaluate.asking import read_fields
 from spyhop.evaluate.lm_eval import LmEvalSuite
-from spyhop.evaluate.lm_eval_items import lm_eval_items
-from spyhop.evaluate.task_items import draw_shots
+from spyhop.evaluate.lm_eval_items import draw_shots, lm_eval_items
+from spyhop.evaluate.measure import read_fields
 from spyhop.schema import InputError, Item, RecipeError
 from spyhop.text.filters import Filter, Step
 from spyhop.text.sandbox import Sandbox

@@ -5,7 +5,7 @@ import pytest
 
 import toys
 from spyhop.evaluate import HeldOutConfig, compare, outcomes, score_held_out
-from spyhop.evaluate.outcome import HeldOutLogLikelihood
+from spyhop.evaluate.likelihood import HeldOutLogLikelihood
 from spyhop.models import Local, ModelUse
 from spyhop.schema import Answer, InputError, Message, Score, Verdict
 from spyhop.store import Artifact, Source

@@ -5,6 +5,7 @@ refused, by a re-reading that lists changed verdicts, or by a check that fails.
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from spyhop.evaluate import (
     ItemsConfig,
     MeasureConfig,
     TaskScores,
-    asking,
     check_contamination,
     measure,
     read_items,
@@ -122,6 +122,7 @@ def test_3_an_answer_read_inside_a_thought_changes_when_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     items = _items(tmp_path, _questions())
+    asking = sys.modules["spyhop.evaluate.measure"]
     read = asking.read
 
     def inside(response: str, *args: Any, **more: Any) -> Any:
@@ -189,6 +190,7 @@ def test_8_a_wrong_normalisation_changes_when_read_again(
 ):
     rows = [{"question": f"Where is the tower of city {n}?", "answer": "Paris"} for n in range(4)]
     items = _items(tmp_path, rows)
+    asking = sys.modules["spyhop.evaluate.measure"]
     read = asking.read
 
     def case_sensitive(response: str, question: str, target: str, **more: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spyhop.evaluate.published import published, published_tables
+from spyhop.evaluate.suite import published, published_tables
 from spyhop.report.evaluation import published_section
 from spyhop.statistics import near_chance
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pairing
 from fake import FakeModel
-from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
+from spyhop.evaluate.likelihood import RoundTripConfig, round_trip
 from spyhop.models import Request, TokenLogprobs
 from spyhop.schema import Pair, Score
 

@@ -15,9 +15,8 @@ from batch_server import KEY, BatchServer, half_lost, serve
 from command import Command
 from server import Server
 from spyhop.models import Service
-from spyhop.models.batch_files import MistralFiles, OpenAIFiles
+from spyhop.models.batch_apis import BatchApi, MistralFiles, batch_api
 from spyhop.models.batch_jobs import open_batches
-from spyhop.models.batch_native import batch_api
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.journal import Journal
 from spyhop.models.service import Endpoint
@@ -174,11 +173,11 @@ def test_what_never_comes_is_left_for_the_next_run(tmp_path: Path):
 def test_a_batch_is_split_at_nine_tenths_of_the_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(OpenAIFiles, "most_requests", 10)
+    monkeypatch.setattr(BatchApi, "most_requests", 10)
     with BatchServer("openai", most_requests=9) as server:
         ask(tmp_path / "a", batches(server), requests(30))
     assert sorted(job["num"] for job in server.jobs.values()) == [3, 9, 9, 9]
-    monkeypatch.setattr(OpenAIFiles, "most_bytes", 2_000)
+    monkeypatch.setattr(BatchApi, "most_bytes", 2_000)
     with BatchServer("openai") as server:
         ask(tmp_path / "b", batches(server), requests(30))
     assert max(len(file) for file in server.files.values()) <= 1_800
@@ -340,7 +339,7 @@ def run_batches(root: str, url: str, api: str, num: int) -> None:
 def test_kills_at_any_moment_lose_nothing_and_pay_nothing_twice(
     tmp_path: Path, api: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(OpenAIFiles, "most_requests", 400)
+    monkeypatch.setattr(BatchApi, "most_requests", 400)
     ours, theirs = SPAWN.Pipe()
     server = SPAWN.Process(target=serve, args=(api, {"create": 3, "results": 3}, theirs))
     server.start()

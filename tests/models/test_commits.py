@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.models.commits import Commits
-from spyhop.models.journal import Answered, Failed, Journal, State
+from spyhop.models.journal import Answered, Commits, Failed, Journal, State
 
 
 class Seen:

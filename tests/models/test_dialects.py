@@ -10,11 +10,10 @@ import pytest
 from asking import opened, service
 from providers import KEY, Provider
 from spyhop.models import Endpoint, Reply, Request, Sampling
-from spyhop.models.dialect import DIALECTS
+from spyhop.models.dialect import DIALECTS, ApiCall, SharedPart, group_of, shared_parts
 from spyhop.models.endpoint import Remote
 from spyhop.models.failures import NO_CREDIT, read_failure, remaining
 from spyhop.models.replies import Unreadable, parse, read_choice, read_reply
-from spyhop.models.wire import ApiCall, SharedPart, group_of, shared_parts
 from spyhop.schema import Message, ModelError, Unfinished
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -26,7 +25,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setattr("spyhop.models.retry.RETRY_S", 0.02)
+    monkeypatch.setattr("spyhop.models.schedule.RETRY_S", 0.02)
 
 
 def turns(*contents: str, system: str = "") -> list[Message]:

@@ -11,8 +11,7 @@ from typing import cast
 import pytest
 
 import toys
-from spyhop.models.commits import Commits
-from spyhop.models.journal import Answered, Failed, Journal, State
+from spyhop.models.journal import Answered, Commits, Failed, Journal, State
 from spyhop.schema import ArtifactError
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -30,7 +30,7 @@ from spyhop.render.template import TemplateFormat
 from spyhop.schema import Message, ModelError, RecipeError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
-from spyhop.train.new_model import save
+from spyhop.train.base import save
 
 CPU = torch.device("cpu")
 LIMIT = 96

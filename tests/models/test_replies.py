@@ -74,7 +74,7 @@ def answering(answers: Any, *, delay_s: float = 0.0) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setattr("spyhop.models.retry.RETRY_S", 0.02)
+    monkeypatch.setattr("spyhop.models.schedule.RETRY_S", 0.02)
 
 
 def once(special: Answer, at: str = "number 3", times: int = 10**6) -> Any:
@@ -142,7 +142,7 @@ def test_a_status_for_one_prompt_is_that_prompts_row(tmp_path: Path, status, sai
 
 @pytest.mark.parametrize("status", [403, 498])
 def test_fatal_replies_in_a_row_stop_resumably(tmp_path: Path, monkeypatch, status):
-    monkeypatch.setattr("spyhop.models.retry.HOPELESS_FATAL", 8)
+    monkeypatch.setattr("spyhop.models.schedule.HOPELESS_FATAL", 8)
     bad = lambda text, number: (status, {}, {"error": {"message": "no"}})  # noqa: E731
     with answering(lambda *_: (200, {}, GOOD)) as server:
         ask(tmp_path, service(server.address), requests(2))
@@ -251,7 +251,7 @@ def test_finish_reasons_over_http(tmp_path: Path, said, ending, text):
 def test_an_unknown_reason_in_most_first_replies_stops_and_names_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("spyhop.models.retry.FIRST_REASONS", 12)
+    monkeypatch.setattr("spyhop.models.schedule.FIRST_REASONS", 12)
     with answering(lambda *_: (200, {}, body(choice("done", "It is 4.")))) as server:
         with pytest.raises(Unfinished, match=r'finish_reasons = \{ "done" = "whole" \}'):
             ask(tmp_path, service(server.address), requests(50))
@@ -361,7 +361,7 @@ def test_a_thought_that_is_cut_leaves_no_response(tmp_path: Path):
 
 def test_the_cause_of_silence_is_shown_while_nothing_answers(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("spyhop.models.endpoint.SILENT_S", 0.2)
-    monkeypatch.setattr("spyhop.models.retry.RETRY_S", 0.2)
+    monkeypatch.setattr("spyhop.models.schedule.RETRY_S", 0.2)
     shown: list[str] = []
     where = service("http://127.0.0.1:1/v1", at_all={"max_attempts": 4})
     with opened(tmp_path, where) as (model, ctx):

@@ -504,4 +504,5 @@ def test_cached_tokens_count_towards_the_limits_that_count_them(api, model, leas
     assert least <= num_sent <= most
     reservation = state.admit(estimate, now + 61.0)
     state.answered(reservation, Usage(1000, 0, 10, 0), {}, now)
-    assert state.admit(estimate, now + 61.0).counted.prompt_tokens == 1000  # a miss counts at once
+    slots = state.admit(estimate, now + 61.0).slots
+    assert slots["prompt tokens"][1] == 1000  # a miss counts at once

@@ -21,7 +21,7 @@ from spyhop.models.local import LocalBackend
 from spyhop.render import TURNS, Renderer
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
-from spyhop.train.new_model import save
+from spyhop.train.base import save
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "intermediate_size": 48, "initializer_range": 0.3,

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from server import FAULTS
 from spyhop.models.calls import Choice, Reply, Request, Sampling
-from spyhop.models.dialect import DIALECTS
+from spyhop.models.dialect import DIALECTS, ApiCall
 from spyhop.models.failures import NO_CREDIT, read_failure, remaining
 from spyhop.models.replies import Unreadable, Usage, parse, read_choice, read_reply, share
-from spyhop.models.wire import ApiCall
 from spyhop.schema import Message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

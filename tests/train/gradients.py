@@ -101,7 +101,7 @@ def gradient(
     rows = token_rows()
     every = np.arange(len(LENGTHS))
     outcome = TrainingResult()
-    engine = Engine.of(
+    engine = Engine(
         objective(rows), _Student(model), group, runtime, outcome,  # type: ignore[arg-type]
         precision=precision, longest=max(LENGTHS),  # type: ignore[arg-type]
     )  # fmt: skip

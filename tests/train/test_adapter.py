@@ -23,7 +23,7 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
-from spyhop.train.adapter import check_adapter
+from spyhop.train.base import check_adapter
 
 pytest.importorskip("peft")
 CPU = Runtime(device="cpu")

@@ -134,16 +134,16 @@ def test_what_mixes_documents_is_told_and_left_as_it_was(name: str):
 
 def test_a_model_that_ignores_the_bounds_is_found():
     model = _model(*CLASSES["llama"])
-    assert attention._Probe(model, 64).leak() is None  # a block mask isolates, too
+    assert attention.Probe(model, 64).leak() is None  # a block mask isolates, too
     forward = model.forward
     model.forward = lambda attention_mask=None, position_ids=None, **rest: forward(**rest)
-    assert "rewriting its neighbours moves a logit" in str(attention._Probe(model, 64).leak())
+    assert "rewriting its neighbours moves a logit" in str(attention.Probe(model, 64).leak())
 
 
 def test_a_wrong_window_is_found():
     """Isolated, yet not what the model does alone: a window that the model was not trained with."""
     model = _model(*CLASSES["mistral"])
-    probe = attention._Probe(model, 64)
+    probe = attention.Probe(model, 64)
     assert isolate(model, longest=64) is None
     model.config.sliding_window = 5
     assert "off from alone" in str(probe.leak())
@@ -186,14 +186,14 @@ def test_autocast_computes_attention_in_half_precision():
     model = _model(*CLASSES["llama"])
     ids_1T = torch.cat(_ids(), dim=1)
     seen = set()
-    one = attention._one_document
+    one = attention.one_document
 
     def watching(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any) -> Any:
         seen.update({query.dtype, key.dtype, value.dtype})
         return one(query, key, value, *rest)
 
     with torch.autocast("cpu", torch.bfloat16), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "_one_document", watching)
+        patch.setattr(attention, "one_document", watching)
         assert isolate(model, longest=64) is None
         model(input_ids=ids_1T, **documents(model, LENGTHS))
     assert seen == {torch.bfloat16}

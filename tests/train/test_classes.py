@@ -17,10 +17,9 @@ from spyhop.runtime import Runtime
 from spyhop.schema import Message
 from spyhop.store import Source
 from spyhop.train import OptimizerConfig, TuneConfig, read_metrics, tune
-from spyhop.train.base import open_student
+from spyhop.train.base import open_student, save
 from spyhop.train.distributed import Group
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.new_model import save
 from spyhop.train.objective import CrossEntropy
 
 CPU = Runtime(device="cpu")
@@ -78,7 +77,7 @@ def test_the_routers_loss_is_added_with_the_models_own_coefficient():
     rows = gradients.token_rows()
     row = np.array([3])
     student: Any = gradients._Student(model)
-    engine = Engine.of(
+    engine = Engine(
         CrossEntropy(rows), student, Group(torch.device("cpu")), CPU, TrainingResult(),
         precision="float32", longest=40,
     )  # fmt: skip

@@ -11,8 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from spyhop.models.local import load
 from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate, Runtime
-from spyhop.train.adapter import AdapterConfig
-from spyhop.train.config import TuneConfig
+from spyhop.train.config import AdapterConfig, TuneConfig
 from spyhop.train.cost import (
     Shape,
     activation_bytes,

@@ -24,7 +24,7 @@ from spyhop.schema import ArtifactError, TrainingError
 from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import AdapterConfig, HeldOutConfig, OptimizerConfig, TuneConfig, tune
-from spyhop.train.new_model import save
+from spyhop.train.base import save
 
 pytestmark = pytest.mark.slow
 TWO = Runtime(device="cpu", gpus=2, microbatch_tokens=120, checkpoint_s=1000)

@@ -29,10 +29,10 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
+from spyhop.train.base import save
 from spyhop.train.distributed import Group
 from spyhop.train.divergence import Divergence, sampled_losses, token_losses, with_rest
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.new_model import save
 
 KINDS = ("reverse", "forward", "jensen_shannon")
 SIZE = 500
@@ -147,7 +147,7 @@ def test_the_gradient_is_that_of_a_plain_reference_however_a_batch_is_cut(
         rows, config=how, teacher=scorer, renderer=Renderer(words, TURNS), runtime=CPU,
         is_half=False,
     )  # fmt: skip
-    engine = Engine.of(
+    engine = Engine(
         objective, _Student(model), Group(torch.device("cpu")), CPU.model_copy(update=WAYS[way]),  # type: ignore[arg-type]
         TrainingResult(), precision="float32", longest=60,
     )  # fmt: skip

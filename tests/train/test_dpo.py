@@ -73,7 +73,7 @@ def _reference_model() -> Any:
 
 
 def _engine(objective: Any, model: Any, way: dict[str, Any]) -> Engine:
-    return Engine.of(
+    return Engine(
         objective, _Student(model), Group(torch.device("cpu")), CPU.model_copy(update=way),  # type: ignore[arg-type]
         TrainingResult(), precision="float32", longest=60,
     )  # fmt: skip

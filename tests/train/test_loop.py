@@ -28,10 +28,9 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
-from spyhop.train import metrics as metrics_module
+from spyhop.train import loop as loop_module
 from spyhop.train.checkpoint import Position
-from spyhop.train.loop import should_step
-from spyhop.train.metrics import StepMeter
+from spyhop.train.loop import StepMeter, should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 
@@ -106,7 +105,7 @@ def test_a_model_that_cannot_be_packed_is_trained_without_and_says_so(
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     from spyhop.render import TURNS
-    from spyhop.train.new_model import save
+    from spyhop.train.base import save
 
     shape = Gemma2Config(
         vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
@@ -220,13 +219,12 @@ def test_a_resumed_training_continues_the_same_weights_and_biases_run(
     calls: list[dict[str, Any]] = []
     run = SimpleNamespace(finish=lambda: None)
     module = SimpleNamespace(init=lambda **how: calls.append(how) or run)  # not installed here
-    monkeypatch.setattr(metrics_module, "wandb", module)
+    monkeypatch.setattr(loop_module, "wandb", module)
     runtime = CPU.model_copy(update={"track": ("wandb",)})
     for folder in ("one", "one", "two"):
         (tmp_path / folder).mkdir(exist_ok=True)
-        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
-        meter.open(Position())
-        meter.close()
+        device = torch.device("cpu")
+        StepMeter(tmp_path / folder, runtime, device, 5, 1.0, Position()).close()
     ids = [how["id"] for how in calls]
     assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyhop.schema import TrainingError
-from spyhop.train.batches import plan_packs, shard_microbatches
-from spyhop.train.pack import best_fit, grouped
+from spyhop.train.batches import best_fit, grouped, plan_packs, shard_microbatches
 
 CAPACITY = 50
 LENGTHS = st.lists(st.integers(1, CAPACITY), max_size=80).map(lambda some: np.array(some, np.int64))

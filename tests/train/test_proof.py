@@ -14,8 +14,8 @@ from spyhop.render import ORCA, Renderer
 from spyhop.stage import Runtime
 from spyhop.store import Source
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
+from spyhop.train.base import add_padding
 from spyhop.train.batches import plan_batches
-from spyhop.train.new_model import add_padding
 
 RATE, NUM_STEPS, BATCH_TOKENS = 1e-3, 50, 350
 

@@ -22,9 +22,8 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
 from spyhop.store.artifact import digest_of, digests
 from spyhop.train import TuneConfig, read_metrics, tune
-from spyhop.train.card import CardConfig, Origin, base_licence, card
 from spyhop.train.delta import apply_delta, make_delta
-from spyhop.train.release import ReleaseConfig, release
+from spyhop.train.release import CardConfig, Origin, ReleaseConfig, base_licence, card, release
 from toys import answer_row, artifact_of, rows_artifact
 
 CHATML = (
@@ -218,7 +217,7 @@ def test_the_licence_of_a_base_stands_in_the_head_of_its_card(
 def _origin(**changes: Any) -> Origin:
     values: dict[str, Any] = {
         "title": "t", "base": "base", "base_licence": "mit", "recipe": "k", "teachers": {"a": 2},
-        "licences": {"mit": 2}, "config": {}, "counts": {"rows/trained": 2}, **changes,
+        "licences": {"mit": 2}, "trainings": {"the last one": ({}, {"rows/trained": 2})}, **changes,
     }  # fmt: skip
     return Origin(**values)
 

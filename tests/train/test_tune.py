@@ -29,13 +29,13 @@ from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import HeldOutConfig, NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train.base import save
 from spyhop.train.encoding import Encoding, check_row, read_sample
-from spyhop.train.loss import has_plain_head
-from spyhop.train.new_model import save
+from spyhop.train.objective import has_plain_head
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import tokenise
 
-LOSS = sys.modules["spyhop.train.loss"]
+LOSS = sys.modules["spyhop.train.objective"]
 ENGINE = sys.modules["spyhop.train.engine"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)

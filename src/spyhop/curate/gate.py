@@ -1,25 +1,35 @@
 """Whether ratings are reliable (G9): parsed, spread, repeatable, and better than no ratings.
 
 The public replication of Humpback trained on ratings of which 45 to 67 % could not be parsed, and
-its model got worse; the gate fails on such ratings.
+its model got worse; the gate fails on such ratings. Human labels of pairs, where there are some,
+show whether selecting by score is better than chance.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any, TypeAlias
 
 from pydantic import Field
 
+from spyhop.collect import pair_id
 from spyhop.curate.keep import KeepConfig
-from spyhop.curate.rate import count_rating, read_ratings, rounded
-from spyhop.schema import Config, Finding, InputError, Label, Rating
-from spyhop.stage import Context, Estimate, stage
+from spyhop.curate.rate import count_rating, read_ratings
+from spyhop.schema import Config, Finding, InputError, Label, Pair
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
+from spyhop.store.files import field
+from spyhop.store.rows import read_rows, row_files
 
 LOWER = "gate.min_repeated (0 needs no second ratings)"
 MAX_ONE_SCORE = 0.9
 """Maximum share of scored pairs with the same (rounded) score."""
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""Accepted spellings of `good`."""
+ScorePairs: TypeAlias = Sequence[tuple[float, float]]
+"""Two scores of each pair that has both."""
 
 
 class GateConfig(Config):
@@ -44,36 +54,6 @@ class GateConfig(Config):
         return 4.0 if self.good_score is None else self.good_score
 
 
-@dataclass(slots=True)
-class GateCounts:
-    """Counts of ratings."""
-
-    scores: Counter[int] = field(default_factory=Counter)
-    """Pairs by rounded score."""
-    missing: Counter[str] = field(default_factory=Counter)
-    """Pairs without a score by reason."""
-    methods: set[str] = field(default_factory=set)
-    repeated: list[tuple[float, float]] = field(default_factory=list)
-    """First and second score of pairs with both."""
-    num_repeated: int = 0
-    """Pairs rated twice, with or without two scores."""
-    written: list[tuple[float, float]] = field(default_factory=list)
-    """Written and expected score of pairs with both."""
-
-    def add(self, rating: Rating) -> None:
-        """Count one pair."""
-        self.methods.add(rating.method)
-        self.num_repeated += int(rating.is_repeated)
-        if rating.score is None:
-            self.missing[rating.missing] += 1
-            return
-        self.scores[rounded(rating.score)] += 1
-        if rating.second_score is not None:
-            self.repeated.append((rating.score, rating.second_score))
-        if rating.written is not None:
-            self.written.append((rating.written, rating.score))
-
-
 @stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
@@ -90,12 +70,18 @@ def gate(
     Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
     """
     people = {label.id: label for label in labels.rows(Label)} if labels else {}
-    counts, judged = GateCounts(), []
+    judged, repeated, written = [], [], []
+    num_repeated, methods = 0, set[str]()
     for name, rating in ctx.track(read_ratings(rated), "reading ratings", total=rated.num_rows):
         if rating is None:
             raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
-        counts.add(rating)
         count_rating(ctx, rating)
+        methods.add(rating.method)
+        num_repeated += rating.is_repeated
+        if rating.score is not None and rating.second_score is not None:
+            repeated.append((rating.score, rating.second_score))
+        if rating.score is not None and rating.written is not None:
+            written.append((rating.written, rating.score))
         if label := people.pop(name, None):
             judged.append((label, rating.score))
     if labels is not None:
@@ -103,35 +89,40 @@ def gate(
         ctx.count("labels/foreign", len(people))
         if not judged:
             raise InputError(f"{labels}: no label belongs to a rated pair")
-    yield from findings(counts, config)
+    yield from score_findings(ctx.counts, config)
+    if methods == {"likelihood"} or not config.min_repeated:
+        why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
+        yield _finding("repeatability", None, None, 0, True, why)
+    else:
+        yield _repeatability(repeated, num_repeated, config)
+    yield _agreement(written, config)
     if judged:
         if all(label.is_good for label, _ in judged):
             ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
 
-def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
-    """Yield the findings that do not need labels."""
-    num_scored = counts.scores.total()
-    num_rows = num_scored + counts.missing.total()
+def score_findings(counts: Mapping[str, int], config: GateConfig) -> Iterator[Finding]:
+    """Yield `parse_rate` and `one_score` from the counts of the gate."""
+    scores = Counter({name: n for name, n in counts.items() if name.startswith("score/")})
+    missing = Counter({name: n for name, n in counts.items() if name.startswith("missing/")})
+    num_scored, num_rows = scores.total(), scores.total() + missing.total()
     if not num_rows:
         raise InputError("no pair is rated")
     rate, limit = wilson(num_scored, num_rows), config.min_parse_rate
-    reasons = ", ".join(f"{name}: {num:,}" for name, num in counts.missing.most_common())
+    reasons = ", ".join(f"{k.removeprefix('missing/')}: {n:,}" for k, n in missing.most_common())
     text = (
         f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is {limit:.0%} "
         f"(missing: {reasons or '0'})"
     )
     yield _finding("parse_rate", rate, limit, num_rows, rate.value >= limit, text)
-    limit, text, share = MAX_ONE_SCORE, "no pair has a score", None
-    if num_scored:
-        ((score, num),) = counts.scores.most_common(1)
+    text, share = "no pair has a score", None
+    for name, num in scores.most_common(1) if num_scored else ():
         share = wilson(num, num_scored)
-        text = f"{share.value:.1%} of the scores are {score}, the limit is {limit:.0%}"
-    is_passed = share is not None and share.value <= limit
-    yield _finding("one_score", share, limit, num_scored, is_passed, text)
-    yield _repeatability(counts, config)
-    yield _agreement(counts, config)
+        score = name.removeprefix("score/")
+        text = f"{share.value:.1%} of the scores are {score}, the limit is {MAX_ONE_SCORE:.0%}"
+    is_passed = share is not None and share.value <= MAX_ONE_SCORE
+    yield _finding("one_score", share, MAX_ONE_SCORE, num_scored, is_passed, text)
 
 
 def label_findings(
@@ -173,28 +164,27 @@ def label_findings(
         yield _finding("label_kappa", kappa, limit, len(both), is_passed, text)
 
 
-def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
-    num = len(counts.repeated)
-    if counts.methods == {"likelihood"} or not config.min_repeated:
-        why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
-        return _finding("repeatability", None, None, 0, True, why)
-    kappa, shown = _kappa(counts.repeated)
+def _repeatability(pairs: ScorePairs, num_repeated: int, config: GateConfig) -> Finding:
+    """Compare first and second scores; of `num_repeated` pairs, some may lack one of the two."""
+    num = len(pairs)
+    kappa, shown = _kappa(pairs)
     is_enough = num >= config.min_repeated
     is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
     text = (
         f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
         f"{config.min_kappa:g} on {config.min_repeated:,}"
     )
-    if counts.num_repeated > num:
-        text += f" ({counts.num_repeated - num:,} more lack one of the two scores)"
+    if num_repeated > num:
+        text += f" ({num_repeated - num:,} more lack one of the two scores)"
     if not is_enough:
         text += f"; rate more pairs twice (num_repeated of the rating), or lower {LOWER}"
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
 
 
-def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
-    num = len(counts.written)
-    kappa, shown = _kappa(counts.written)
+def _agreement(pairs: ScorePairs, config: GateConfig) -> Finding:
+    """Compare written and expected scores."""
+    num = len(pairs)
+    kappa, shown = _kappa(pairs)
     if kappa is None:
         why = "written and expected scores are all the same" if num > 1 else "not applicable"
         return _finding("agreement", None, None, num, True, f"{why} ({num:,} written scores)")
@@ -208,7 +198,7 @@ def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
     return _finding("agreement", kappa, config.min_kappa, num, is_passed, text)
 
 
-def _kappa(pairs: Sequence[tuple[float, float]]) -> tuple[Interval | None, str]:
+def _kappa(pairs: ScorePairs) -> tuple[Interval | None, str]:
     """Return the quadratic kappa of pairs of scores, if it has a value, and how it is shown."""
     if len(pairs) < 2:
         return None, "not known"
@@ -261,3 +251,75 @@ def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> It
     num, limit = pairs.num_rows, config.min_repeated
     text = f"{num:,} pairs, {limit:,} required"
     yield Finding(id="num_pairs", value=num, limit=limit, num_rows=num, is_passed=True, text=text)
+
+
+class LabelsConfig(Config):
+    """Files of human labels."""
+
+    good_score: float = Field(4.0, ge=1, le=5)
+    """Score from which a pair is good, for rows without `good`."""
+
+
+@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: sum_estimates([folder]))
+def read_labels(
+    ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
+) -> Iterator[Label]:
+    """Read labels: rows with `good` (true or false) or `score` (1 to 5), and the pair's identity.
+
+    The pair is given by `id`, or by `instruction` and `response`. With `pairs`, labels of other
+    pairs are counted as `foreign`. Labels of several people (`rater`) on a pair become one: that of
+    the majority, with the mean of their scores; without a majority it is counted as `disputed`.
+    """
+    read = [
+        (where, str(row.get("rater") or ""), _label(config, row, where))
+        for path in row_files(folder.path)
+        for where, row in read_rows(path)
+    ]
+    named, ids = {label.id for *_, label in read}, dict[str, str]()
+    for row in pairs.rows(Pair) if pairs is not None else ():  # by their ids, or by their texts
+        names = {row.id, pair_id(row.instruction, row.response)} & named
+        ids |= dict.fromkeys(names, row.id)
+    if pairs is not None and not ids:
+        raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
+    by_pair: dict[str, dict[str, Label]] = defaultdict(dict)
+    for where, rater, label in read:
+        name, is_foreign = ids.get(label.id, label.id), pairs is not None and label.id not in ids
+        if rater in by_pair[name] and not is_foreign:  # one question may have several responses
+            raise InputError(f"{where}: pair {name} is labelled twice")
+        by_pair[name][rater] = label
+        ctx.count("foreign", int(is_foreign))
+    for name, labels in by_pair.items():
+        lead = sum(1 if label.is_good else -1 for label in labels.values())
+        if not lead:
+            ctx.count("disputed")
+            continue
+        ctx.count("good" if lead > 0 else "bad")
+        scores = [label.score for label in labels.values() if label.score is not None]
+        yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
+
+
+def _label(config: LabelsConfig, row: dict[str, Any], where: str) -> Label:
+    name = row.get("id")
+    if name in (None, ""):
+        name = pair_id(field(row, "instruction", where), field(row, "response", where))
+    score, good = _score(row.get("score"), where), row.get("good")
+    is_good = score is not None and score >= config.good_score
+    if good not in (None, ""):
+        if str(good).lower() not in WORDS:
+            raise InputError(f"{where}: good = {good!r:.40}: write true or false")
+        is_good = WORDS[str(good).lower()]
+    elif score is None:
+        raise InputError(f"{where}: a label needs good (true or false) or score (1 to 5)")
+    return Label(id=str(name), is_good=is_good, score=score)
+
+
+def _score(given: object, where: str) -> float | None:
+    if given in (None, ""):
+        return None
+    try:
+        score = float(str(given))
+    except ValueError:
+        score = 0.0
+    if not 1 <= score <= 5:
+        raise InputError(f"{where}: score = {given!r:.40}: write a number from 1 to 5")
+    return score

@@ -96,15 +96,12 @@ def keep(
         values.append(-np.inf if value is None else value)
         names.append(name)
     is_sampled = np.ones(len(names), bool)
-    if config.within is not None:
-        if (within := config.within) > len(names):
+    if (within := config.within) is not None:
+        if within > len(names):
             raise InputError(f"{rated}: {len(names):,} pairs, fewer than within = {within:,}")
-        order = np.argsort(_draws(config, "within", names), kind="stable")
-        is_sampled[order[config.within :]] = False
+        is_sampled[np.argsort(_draws(config, "within", names), kind="stable")[within:]] = False
     known = np.array(scores, float)
-    passing = is_sampled.copy()
-    if config.uses_scores:
-        passing &= ~np.isnan(known)
+    passing = is_sampled & ~np.isnan(known) if config.uses_scores else is_sampled.copy()
     if config.min_score is not None:
         passing &= known >= config.min_score
     if config.num_rows is not None:
@@ -119,12 +116,12 @@ def keep(
         by_score = (-np.array(values, float), -known) if config.take == "best" else ()
         order = np.lexsort((_draws(config, "take", names), *by_score))
         passing[order[passing[order]][config.num_rows :]] = False
-    for place, row in enumerate(ctx.track(rated.rows(Pair), "keeping", total=rated.num_rows)):
-        score = scores[place]
-        if passing[place]:
+    tracked = ctx.track(rated.rows(Pair), "keeping", total=rated.num_rows)
+    for row, score, is_in, is_kept in zip(tracked, known, is_sampled, passing, strict=True):
+        if is_kept:
             ctx.count(f"kept/{'unrated' if np.isnan(score) else rounded(score)}")
             yield row
-        elif not is_sampled[place]:
+        elif not is_in:
             ctx.count("left/not_sampled")
         elif config.uses_scores and np.isnan(score):
             ctx.count("left/missing")

@@ -1,17 +1,22 @@
 """Self-curation: a model rates pairs from 1 to 5; missing ratings are counted.
 
+A model too small to judge rates by the likelihood of the response given the instruction.
+
 Source: Humpback (arXiv:2308.06259), section 2.2 and Table 19 (our wording, the same structure: a
 task, five described scores, the reason first and the verdict last).
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
+from spyhop.models import Choice, Model, Reply, Request, SampledGeneration, Sampling
 from spyhop.models.capabilities import LOG_PROBABILITIES
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
@@ -180,13 +185,9 @@ class _Judging:
             return self._read((yield self._verdicts(messages, range(config.num_verdicts))))
         if config.method == "expected":
             return (yield from self._expect(messages))
-        (choice,) = yield [
-            Ask(self.judge, messages, options=SCORES, continuation=f"{VERDICT_START} ")
-        ]
-        found = self._weighed(choice)
-        if found.score is None:
-            return found
-        return _with(found, score=1.0 + found.probabilities.index(max(found.probabilities)))
+        begun = f"{VERDICT_START} "
+        (choice,) = yield [Ask(self.judge, messages, options=SCORES, continuation=begun)]
+        return self._weighed(choice)
 
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
@@ -209,16 +210,17 @@ class _Judging:
         return found if found.score is not None else _with(found, error=error)
 
     def _weighed(self, choice: Choice) -> Rating:
-        """Return the mean of the scores under their probabilities."""
+        """Return the mean of the scores under their probabilities; of a choice, the likeliest."""
         shares = choice.probabilities if choice.error is None else ()
-        score = sum((n + 1) * share for n, share in enumerate(shares)) if shares else None
+        mean = sum((n + 1) * share for n, share in enumerate(shares)) if shares else None
+        is_choice = self.config.method == "choice" and shares
         return Rating(
-            score=score,
+            score=1.0 + shares.index(max(shares)) if is_choice else mean,
             method=self.config.method,
             judge=self.judge.label,
             missing="" if shares else "no_verdict" if choice.error is None else "failed",
             probabilities=list(shares),
-            value=score,
+            value=mean,
             error=choice.error,
         )
 
@@ -247,3 +249,73 @@ def _score(reply: Reply) -> float | None:
 def _missing(reply: Reply) -> str:
     """Return why a reply has no score: its ending, or that it contains no verdict."""
     return "no_verdict" if reply.ending == "whole" else reply.ending
+
+
+class LikelihoodConfig(Config):
+    """Rating of pairs by the likelihood of the response."""
+
+    is_relative: bool = False
+    """Subtract log p(response), so that a text that is likely under any instruction, such as a
+    menu, does not score high; doubles the requests."""
+    system_message: str = ""
+    """System message above the instruction; use that of the model's training on seed pairs."""
+    unasked: str = ""
+    """User turn in place of the instruction, for log p(response)."""
+
+
+def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) -> Estimate:
+    """One or two requests per pair, without generated tokens."""
+    requests = pairs.rows * (1 + config.is_relative)
+    prompt_tokens = round(requests * (pairs.row_tokens or PAIR_TOKENS))
+    calls = Calls(requests=requests, prompt_tokens=prompt_tokens)
+    return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"model": calls})
+
+
+@stage(version=1, writes=Pair, plan=plan_likelihood)
+def rate_by_likelihood(
+    ctx: Context, config: LikelihoodConfig, *, pairs: Artifact, model: Model
+) -> Iterator[Pair]:
+    """Yield every pair, in order, rated 1 to 5 by its quintile; 5 is the most likely quintile.
+
+    `rating.value` is log p(response | instruction) per token (less log p(response) per token).
+    Pairs that do not fit the model are missing (`failed`). 16 bytes a row in memory.
+
+    Counts: `score/1` to `score/5`, `missing/failed`.
+
+    Raises:
+        ModelError: If more than `max_error_frac` of the pairs have no likelihood (served models).
+    """
+    failures = Failures(model.label, ctx.runtime.max_error_frac)
+    values = array("d")
+    num_asked = 1 + config.is_relative
+    requests = (
+        Request(
+            id=f"{place}.{part}",
+            messages=prompt_turns(asked, config.system_message),
+            continuation=row.response,
+        )
+        for place, row in enumerate(pairs.rows(Pair))
+        for part, asked in enumerate((row.instruction, config.unasked)[:num_asked])
+    )
+    for found in model.logprobs(requests, total=pairs.num_rows * num_asked):
+        failures.see(found.error)
+        values.append(np.nan if found.error is not None else found.mean)
+    failures.check()
+    measured = np.frombuffer(values, dtype=np.float64)
+    if config.is_relative:
+        measured = measured[0::2] - measured[1::2]
+    for row, value, score in zip(pairs.rows(Pair), measured, fifths(measured), strict=True):
+        known: dict[str, Any] = {"score": float(score), "value": float(value)}
+        if np.isnan(value):
+            known = {"score": None, "missing": "failed", "error": "it could not be weighed"}
+        rating = Rating(method="likelihood", judge=model.label, **known)
+        count_rating(ctx, rating)
+        yield row.model_copy(update={"rating": rating})
+
+
+def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the quintile of each value, 1 to 5, as evenly as possible; undefined for NaN."""
+    num_known = int((~np.isnan(values)).sum())
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))  # NaN comes last
+    return 1 + np.minimum(len(SCORES) - 1, ranks * len(SCORES) // max(1, num_known))

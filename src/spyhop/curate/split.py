@@ -65,14 +65,9 @@ def pairs_to_queries(ctx: Context, config: QueriesConfig, *, pairs: Artifacts) -
     """Yield the instructions as queries without gold answers, under the ids of their pairs."""
     for row in rows_of(pairs, Pair):
         yield Query(
-            id=row.id,
-            collection=config.collection,
-            task=config.task,
-            query=row.instruction,
-            target="",
-            origin=row.origin,
-            licence=row.licence,
-        )
+            id=row.id, collection=config.collection, task=config.task, query=row.instruction,
+            target="", origin=row.origin, licence=row.licence,
+        )  # fmt: skip
 
 
 @stage(version=1, writes=Pair, plan=lambda config, queries: sum_estimates(queries.values()))
@@ -87,14 +82,9 @@ def queries_to_pairs(ctx: Context, config: NoConfig, *, queries: Artifacts) -> I
                 continue
             seen.add(name)
             yield Pair(
-                id=name,
-                instruction=row.query,
-                response=row.target,
-                tag="seed",
-                collection=row.collection,
-                origin=row.origin,
-                licence=row.licence,
-            )
+                id=name, instruction=row.query, response=row.target, tag="seed",
+                collection=row.collection, origin=row.origin, licence=row.licence,
+            )  # fmt: skip
 
 
 _SEARCHED: tuple[Callable[[Pair], str], Callable[[Pair], str]] = (

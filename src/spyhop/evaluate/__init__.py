@@ -1,10 +1,17 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
+from spyhop.evaluate.comparison import compare, outcomes
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
-from spyhop.evaluate.export import rescore, score_row, score_rows, write_scores
 from spyhop.evaluate.items import ItemsConfig, items_of, read_items
-from spyhop.evaluate.measure import MeasureConfig, measure
-from spyhop.evaluate.outcome import HeldOutConfig, compare, outcomes, score_held_out
+from spyhop.evaluate.likelihood import HeldOutConfig, score_held_out
+from spyhop.evaluate.measure import (
+    MeasureConfig,
+    measure,
+    rescore,
+    score_row,
+    score_rows,
+    write_scores,
+)
 from spyhop.evaluate.rates import (
     RATES,
     SweptTask,

@@ -153,8 +153,8 @@ def _closed(base: Array, student: Array, target: Array) -> Interval | None:
     variance = np.var(base @ for_base + student @ for_student, ddof=1) / len(base)
     if len(target) > 1:
         variance += np.var(target @ (for_base + for_student), ddof=1) / len(target)
-    half = t_quantile(len(base) - 1) * float(variance) ** 0.5
-    return Interval(value=value, low=value - half, high=min(1.0, value + half))
+    found = Interval.around(value, t_quantile(len(base) - 1) * float(variance) ** 0.5)
+    return Interval(value=value, low=found.low, high=min(1.0, found.high))
 
 
 def _judged(items: Sequence[AuditItem], right: Array, moved: Array, way: Array) -> Gains:
@@ -300,18 +300,20 @@ def audit(
             student=other.response,
             base_right=_credit(row),
             student_right=_credit(other),
-            student_first=judged[row_id].get("first"),
-            student_second=judged[row_id].get("second"),
-            num_asked=len(judged[row_id]),
+            student_first=judged.get((row_id, True)),
+            student_second=judged.get((row_id, False)),
+            num_asked=((row_id, True) in judged) + ((row_id, False) in judged),
         )
         for row_id, row in before.items()
         if (other := after.get(row_id)) is not None and (row.response or other.response)
     ]
-    answers = (
-        (row for row in artifact.rows(Answer) if row.ending == "whole")
-        for artifact in teacher.values()
-    )
-    texts = [row.messages[-1].content for rows in answers for row in _drawn(config.num_texts, rows)]
+    texts = [
+        row.messages[-1].content
+        for answers in teacher.values()
+        for row in _drawn(
+            config.num_texts, (r for r in answers.rows(Answer) if r.ending == "whole")
+        )
+    ]
     if (not items or not texts) and verdicts is not None:
         raise InputError(
             f"{ctx.out.name}: an audit needs whole answers of the teacher, and responses of base "
@@ -322,23 +324,18 @@ def audit(
     (ctx.out / AUDIT).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 
 
-def _preferences(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float | None]]:
-    """Return an item's mean by order, `first` or `second`: 1 for the student, -1 for the base.
+def _preferences(verdicts: Iterable[Verdict]) -> dict[tuple[str, bool], float | None]:
+    """Return the mean by item and by whether the student was read first: 1 for it, -1 for the base.
 
     It is None where every verdict of that order is missing.
     """
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, bool], list[float]] = defaultdict(list)
     for row in verdicts:
-        sign = 1.0 if row.b == STUDENT else -1.0
-        is_first = (row.order == "ab") == (row.a == STUDENT)
-        values = found[row.item_id]["first" if is_first else "second"]
+        values = found[row.item_id, (row.order == "ab") == (row.a == STUDENT)]
         if row.winner is not None:
-            values.append({"a": -sign, "b": sign, "tie": 0.0}[row.winner])
-    means = {
-        name: {order: fmean(values) if values else None for order, values in orders.items()}
-        for name, orders in found.items()
-    }
-    return defaultdict(dict, means)
+            better = {"a": row.a, "b": row.b, "tie": ""}[row.winner]
+            values.append({STUDENT: 1.0, BASE: -1.0, "": 0.0}[better])
+    return {key: fmean(values) if values else None for key, values in found.items()}
 
 
 def _credit(score: Score) -> float:

@@ -1,6 +1,6 @@
 """Two models on the same items, pair by pair: second minus first, with the rows that differ."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -13,14 +13,16 @@ from numpy.typing import ArrayLike
 
 from spyhop.evaluate.logs import Log, LogRow
 from spyhop.lazy import duckdb
-from spyhop.schema import InputError
+from spyhop.schema import InputError, Verdict
 from spyhop.statistics import (
+    Comparison,
     cluster_difference,
     detectable_difference,
     holm,
     paired_difference,
     paired_seed_difference,
 )
+from spyhop.store import Artifact
 
 ALL = "all items"
 LEAST_OVERLAP = 0.5
@@ -263,3 +265,52 @@ def _result(group: str, pairs: pa.Table) -> PairedResult:
     is_shared = passages.unique().to_pylist() != [""]
     first, second = (pairs.column(name).to_numpy() for name in ("first", "second"))
     return paired_result(group, first, second, passages.to_pylist() if is_shared else ())
+
+
+def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
+    """Return the value of each item by id: 0 or 1 for right and wrong; more is better.
+
+    Verdicts give the mean over orders, turns and repetitions: how often `b`, the model that is
+    compared with the reference `a`, is preferred (a tie is one half), or its grade.
+    """
+    found: dict[str, float] = {}
+    for artifact in scores:
+        for batch in artifact.batches():
+            if "winner" in batch.schema.names:
+                found |= _preferences(artifact)
+                break
+            if "value" not in batch.schema.names:
+                raise InputError(f"{artifact}: not scores (no column `value`)")
+            ids, values = (batch.column(name).to_pylist() for name in ("id", "value"))
+            found |= dict(zip(ids, map(float, values), strict=True))
+    return found
+
+
+def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comparison, int]:
+    """Compare two models on their common items; return second minus first, and the number of items.
+
+    Right and wrong are compared exactly (Tango's interval, McNemar's test), other measures by the
+    paired t-test over items.
+    """
+    before, after = outcomes(first), outcomes(second)
+    both = sorted(before.keys() & after.keys())
+    if len(both) < 2:
+        raise InputError(f"the two models have {len(both)} items in common; two are needed")
+    a, b = (np.array([side[name] for name in both]) for side in (before, after))
+    if np.isin(np.stack([a, b]), (0, 1)).all():
+        return paired_difference(a, b), len(both)
+    return paired_seed_difference(a.tolist(), b.tolist()), len(both)
+
+
+def _preferences(verdicts: Artifact) -> dict[str, float]:
+    """Return the mean preference, or grade, of each question; missing verdicts are passed over."""
+    values: dict[str, list[float]] = defaultdict(list)
+    pairs = set()
+    for row in verdicts.rows(Verdict):
+        pairs.add((row.a, row.b))
+        value = row.score if row.winner is None else {"a": 0.0, "tie": 0.5, "b": 1.0}[row.winner]
+        if value is not None:
+            values[row.item_id].append(value)
+    if len(pairs) > 1:
+        raise InputError(f"{verdicts}: verdicts on {len(pairs)} pairs of models; one is needed")
+    return {name: sum(some) / len(some) for name, some in values.items()}

@@ -74,11 +74,8 @@ def check_contamination(
     Counts, for each suite: `items/`, `exact/`, `long/`, `short/` and `unchecked/`; a wider measure
     includes the narrower ones.
     """
-    rule = ContaminationConfig(
-        ngram_words=config.long_words,
-        short_ngram_words=config.short_words,
-        max_items=config.max_items,
-    )
+    lengths = {"ngram_words": config.long_words, "short_ngram_words": config.short_words}
+    rule = ContaminationConfig(**lengths, max_items=config.max_items)
     index = ItemIndex(rows_of(items, Item), rule, all_short=True)
     density = Density(item.question for item in index.items)
     matches: dict[int, dict[str, tuple[str, str]]] = defaultdict(dict)
@@ -97,16 +94,10 @@ def check_contamination(
         words = {kind: words for kind, (words, _) in found.items()}
         row_ids = (found[kind][1] for kind in ("whole", "long", "short") if kind in found)
         overlap = ItemOverlap(
-            id=item.id,
-            suite=item.suite,
-            task=item.task,
-            is_exact="whole" in found,
-            long_run=words.get("long", ""),
-            short_run=words.get("short", ""),
-            row_id=next(row_ids, ""),
-            density=near,
-            is_checked=bool(index.is_checked[place]),
-        )
+            id=item.id, suite=item.suite, task=item.task, is_exact="whole" in found,
+            long_run=words.get("long", ""), short_run=words.get("short", ""),
+            row_id=next(row_ids, ""), density=near, is_checked=bool(index.is_checked[place]),
+        )  # fmt: skip
         counts = {
             "items": True, "exact": overlap.is_exact, "long": overlap.has_long,
             "short": overlap.has_any, "unchecked": not overlap.is_checked,

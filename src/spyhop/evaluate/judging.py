@@ -135,13 +135,10 @@ def plan_judge(
     shown = QUESTION_TOKENS + response * (1 if config.form == "scored" else 2)
     asked, most = round(rows * (texts / CHARS_PER_TOKEN + shown)), config.sampling.max_new_tokens
     calls = Calls(
-        requests=rows,
-        prompt_tokens=asked,
-        response_tokens=rows * min(REASON_TOKENS, most),
-        most_response_tokens=rows * most,
-        further_prompt_tokens=asked * again,
+        requests=rows, prompt_tokens=asked, response_tokens=rows * min(REASON_TOKENS, most),
+        most_response_tokens=rows * most, further_prompt_tokens=asked * again,
         further_response_tokens=rows * most * again,
-    )
+    )  # fmt: skip
     return Estimate(rows=rows, calls={"judge": calls})
 
 
@@ -186,7 +183,7 @@ def judge(
 
 def read_questions(questions: Artifact) -> Iterator[Question]:
     """Yield questions; an item is one of a single turn, a prompt has the turns of its user."""
-    for row in _plain_rows(questions):
+    for row in (row for batch in questions.batches() for row in batch.to_pylist()):
         yield Question(
             id=row["id"],
             suite=row.get("suite") or row.get("collection", ""),
@@ -202,18 +199,12 @@ def read_responses(answers: Artifact) -> dict[str, Response]:
     Failed calls are no responses.
     """
     found: dict[str, Response] = {}
-    for row in _plain_rows(answers):
-        if row["ending"] != "failed":
+    for row in (row for batch in answers.batches() for row in batch.to_pylist()):
+        if row["ending"] != "failed" and row["id"] not in found:
             turns = row.get("turns") or _turns(row, "assistant") or [row.get("response", "")]
             known = {name: row.get(name) or "" for name in ("model", "origin")}
-            response = Response(id=row["id"], turns=turns, ending=row["ending"], **known)
-            found.setdefault(response.id, response)
+            found[row["id"]] = Response(id=row["id"], turns=turns, ending=row["ending"], **known)
     return found
-
-
-def _plain_rows(artifact: Artifact) -> Iterator[dict[str, Any]]:
-    for batch in artifact.batches():
-        yield from batch.to_pylist()
 
 
 def _turns(row: Mapping[str, Any], role: str) -> list[str]:
@@ -239,12 +230,12 @@ def _orders(config: JudgeConfig) -> tuple[Literal["", "ab", "ba"], ...]:
 
 def with_reading(row: Verdict, found: Reading, reply: str) -> Verdict:
     """Return a verdict as a judge's reply states it, in the models' order."""
-    is_swapped = row.order == "ba"
-    grades = found.grades[::-1] if is_swapped else found.grades
+    winner, grades = found.winner, found.grades
+    if row.order == "ba":
+        winner, grades = SWAPPED[winner] if winner else None, grades[::-1]
     score, score_b = (*grades, None, None)[:2]
-    winner = SWAPPED[found.winner] if is_swapped and found.winner else found.winner
-    update = {"winner": winner, "score": score, "score_b": score_b}
-    return row.model_copy(update={**update, "missing": found.missing, "reason": reply})
+    update = {"winner": winner, "score": score, "score_b": score_b, "missing": found.missing}
+    return row.model_copy(update={**update, "reason": reply})
 
 
 def _verdicts(
@@ -256,7 +247,10 @@ def _verdicts(
     responses: Mapping[str, Mapping[str, Response]],
     times: int,
 ) -> Script[list[Verdict]]:
-    """Ask for all verdicts on one turn of a question together, each of them `times`."""
+    """Ask for all verdicts on one turn of a question together, each of them `times`.
+
+    Where a reply has none, another sample is asked for.
+    """
     sides = [responses[name].get(question.id) for name in pair if name]
     shown = [side.turns for side in sides if side is not None and len(side.turns) >= turn]
     name, (a, b) = judge.label, pair
@@ -274,30 +268,24 @@ def _verdicts(
     is_equal = len({tuple(turns[:turn]) for turns in shown}) == 1
     if is_equal and config.form == "pairwise":
         return [row.model_copy(update={"winner": "tie", "reason": EQUAL}) for row in rows]
-    prompts = [
-        _prompt(config, question, turn, shown[:: -1 if row.order == "ba" else 1]) for row in rows
-    ]
-    return (yield from _asked(config, judge, rows, prompts))
-
-
-def _asked(
-    config: JudgeConfig, judge: Model, rows: list[Verdict], prompts: list[list[Message]]
-) -> Script[list[Verdict]]:
-    """Ask for each verdict; where a reply has none, ask again with another sample."""
-    due, found, read = list(range(len(rows))), list(rows), READERS[config.form]
-    for attempt in range(config.attempts):
+    due, read, attempt = list(range(len(rows))), READERS[config.form], 0
+    prompts = {
+        order: _prompt(config, question, turn, shown[:: -1 if order == "ba" else 1])
+        for order in _orders(config)
+    }
+    while due and attempt < config.attempts:
         replies = yield [
-            Ask(judge, prompts[n], config.sampling, rows[n].repeat + 2 * attempt) for n in due
+            Ask(judge, prompts[rows[n].order], config.sampling, rows[n].repeat + 2 * attempt)
+            for n in due
         ]
         for n, reply in zip(due, replies, strict=True):
             is_whole = reply.ending == "whole"
             reading = read(reply.text) if is_whole else Reading(missing=reply.ending)
             verdict = with_reading(rows[n], reading, reply.text)
-            found[n] = verdict.model_copy(update={"error": reply.error})
-        due = [n for n in due if found[n].missing and found[n].error is None]
-        if not due:
-            break
-    return found
+            rows[n] = verdict.model_copy(update={"error": reply.error})
+        due = [n for n in due if rows[n].missing and rows[n].error is None]
+        attempt += 1
+    return rows
 
 
 def _prompt(

@@ -266,9 +266,16 @@ def _single(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise RecipeError(f"{path}: more than {_MAX_BYTES >> 20} MB")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text("utf-8-sig"))
-        node = loader.get_single_node()
-        for number, (each, depth) in enumerate(_nodes(node)):
-            if number > _MAX_VALUES or depth > _MAX_DEPTH:
+        node, num = loader.get_single_node(), 0
+        waiting = [(node, 0)] if node is not None else []
+        while waiting:  # an alias is as many nodes as it is used
+            (each, depth), num = waiting.pop(), num + 1
+            if isinstance(each, yaml.CollectionNode):
+                inner = each.value
+                if isinstance(each, yaml.MappingNode):
+                    inner = [value for pair in inner for value in pair]
+                waiting += [(value, depth + 1) for value in inner]
+            if num > _MAX_VALUES or depth > _MAX_DEPTH:
                 raise RecipeError(
                     f"{path}: line {each.start_mark.line + 1}: its aliases unfold to more than "
                     f"{_MAX_VALUES:,} values, or {_MAX_DEPTH} levels"
@@ -292,18 +299,6 @@ def _single(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise RecipeError(f"{path}: no table of settings")
     return found
-
-
-def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's nodes)
-    """Yield the nodes of a document with their depths, an alias as often as it is used."""
-    waiting = [(node, 0)] if node is not None else []
-    while waiting:
-        one, depth = waiting.pop()
-        yield one, depth
-        if isinstance(one, yaml.MappingNode):
-            waiting += [(each, depth + 1) for pair in one.value for each in pair]
-        elif isinstance(one, yaml.SequenceNode):
-            waiting += [(each, depth + 1) for each in one.value]
 
 
 def _python_in(value: object) -> _Python | None:

@@ -8,15 +8,15 @@ folder, however it was saved.
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask
 from spyhop.evaluate.task import Sampler
-from spyhop.evaluate.task_items import draw_shots
 from spyhop.schema import InputError, Item
 from spyhop.store.files import matching
 from spyhop.store.rows import kind_of, read_rows, row_files
@@ -30,11 +30,18 @@ _ALIASES = {
     "test": ("testing", "eval", "evaluation"),
 }
 """Names of files that the hub takes for a split where no file has the split's own name."""
+_NUMBERS: dict[type, re.Pattern[str]] = {
+    int: re.compile(r"[+-]?\d{1,18}"),
+    float: re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"),
+}
+"""Forms of the columns of CSV that are numbers."""
+SEED = 1234
+"""lm-eval's seed of few-shot sampling."""
+Fields = Mapping[str, Any]
 Rows = list[tuple[str, dict[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Doc:
+class _Doc(NamedTuple):
     where: str
     text: Any
     choices: list[str] | None
@@ -83,20 +90,12 @@ def _item(suite: str, task: LmEvalTask, doc: _Doc, before: str) -> Item:
     if not golds or not (texts or task.output_type == "generate_until"):
         raise InputError(f"{doc.where}: no choices, or no right one")
     return Item(
-        id="",
-        suite=suite,
-        task=task.task,
-        question=f"{before}{question}",
-        text=question,
-        options=known,
-        target=golds[0],
-        golds=golds if len(golds) > 1 else [],
+        id="", suite=suite, task=task.task, topic=task.topic, question=f"{before}{question}",
+        text=question, options=known, target=golds[0], golds=golds if len(golds) > 1 else [],
         chance=len(golds) / len(known) if len(known) > 1 else 0.0,
         cue="" if contexts else f"{_gap(question, doc.prefix, delimiter)}{doc.prefix}",
-        continuations=texts,
-        contexts=contexts,
-        topic=task.topic,
-    )
+        continuations=texts, contexts=contexts,
+    )  # fmt: skip
 
 
 def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list[str]:
@@ -118,6 +117,36 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
     docs = _docs(shot, [pool[place] for place in places], sandbox)
     texts = {place: _example(shot, doc) for place, doc in zip(places, docs, strict=True)}
     return ["".join(texts[place] for place in each) for each in drawn]
+
+
+def draw_shots(
+    pool: Sequence[Fields],
+    items: Sequence[Fields],
+    number: int,
+    sampler: Sampler,
+    *,
+    excludes: bool,
+) -> Iterator[list[int]]:
+    """Yield the positions in the pool of each item's examples, in the order of showing.
+
+    `seeded` is the default sampler of lm-eval 0.4: Python's `random.sample` for one item after the
+    other, so that an item's examples depend on how many items precede it. With `excludes`, no
+    example equals the item's own row.
+    """
+    rng, every = Random(SEED), range(len(pool))
+    for item in items:
+        own, found = item if excludes else None, list[int]()
+        with suppress(ValueError):  # fewer rows than examples
+            drawn = every if sampler == "first_n" else rng.sample(every, number + excludes)
+            found = list(islice((n for n in drawn if pool[n] != own), number))
+            if sampler == "seeded" and len(found) < number:  # the pool has the row several times
+                found = rng.sample([n for n in every if pool[n] != own], number)
+        if len(found) < number:
+            raise InputError(
+                f"{number} worked examples are wanted; their files have {len(pool)} rows, besides "
+                "the item's own"
+            )
+        yield found
 
 
 def _example(task: LmEvalTask, doc: _Doc) -> str:
@@ -205,13 +234,13 @@ def _split_rows(folder: Path, task: LmEvalTask, split: str) -> Rows:
     if not rows:
         raise InputError(f"{paths[0]}: no rows")
     columns = dict.fromkeys(key for _, row in rows for key in row)
-    kinds = {}
-    if kind_of(paths[0]) in (".csv", ".tsv"):
-        kinds = {key: _kind([row.get(key, "") for _, row in rows]) for key in columns}
-    return [
-        (where, columns | row | {key: kind(row[key]) for key, kind in kinds.items() if key in row})
-        for where, row in rows
-    ]
+    found = [(where, columns | row) for where, row in rows]
+    for key in columns if kind_of(paths[0]) in (".csv", ".tsv") else ():
+        texts = [row.get(key, "") for _, row in rows]  # typed as `datasets` infers it
+        kind = next((k for k, form in _NUMBERS.items() if all(map(form.fullmatch, texts))), str)
+        for _, row in found:
+            row[key] = row[key] if row[key] is None else kind(row[key])
+    return found
 
 
 def _split_files(folder: Path, subset: str, split: str, stated: tuple[str, ...]) -> list[Path]:
@@ -238,14 +267,6 @@ def _split_files(folder: Path, subset: str, split: str, stated: tuple[str, ...])
         f"{folder}: no file of {what}; its name, or a folder's, must contain {split!r}; found "
         f"{', '.join(list(known.values())[:4])}"
     )
-
-
-def _kind(texts: list[str]) -> type[int] | type[float] | type[str]:
-    """Return the type of a column of CSV as `datasets` infers it."""
-    if all(re.fullmatch(r"[+-]?\d{1,18}", text) for text in texts):
-        return int
-    is_float = all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) for text in texts)
-    return float if is_float else str
 
 
 def _has_word(name: str, word: str) -> bool:

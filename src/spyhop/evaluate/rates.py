@@ -119,24 +119,22 @@ class TaskScores:
         names = sorted(set.intersection(*(set(score.metrics) for score in self.scores)))
         return {n: float(np.mean([score.metrics[n] for score in self.scores])) for n in names}
 
-    def _is_touched(self, rate: str, score: Score) -> bool:
-        if rate == "no answer":
-            return score.extracted is None or "tied" in score.metrics
-        if rate == "contaminated":
-            overlap = (self.overlaps or {}).get(score.id)
-            return overlap is not None and overlap.has_long
-        return score.ending == rate or (rate == "refused" and score.ending == "empty")
-
     def touched(self, rate: str) -> np.ndarray:
-        """Return which items a rate touches, in any sample, (items,) of bool."""
-        found = [self._is_touched(rate, score) for score in self.scores]
-        return np.asarray(np.reshape(found, (-1, self.num_samples)).any(axis=1))
+        """Return which responses a rate touches, (items, samples) of bool."""
+        if rate == "no answer":
+            found = [s.extracted is None or "tied" in s.metrics for s in self.scores]
+        elif rate == "contaminated":
+            hit = {name for name, each in (self.overlaps or {}).items() if each.has_long}
+            found = [score.id in hit for score in self.scores]
+        else:
+            endings = {"refused": ("refused", "empty")}.get(rate, (rate,))
+            found = [score.ending in endings for score in self.scores]
+        return np.reshape(found, (-1, self.num_samples))
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""
-        if rate == "contaminated" and self.overlaps is None:
-            return None
-        return float(np.mean([self._is_touched(rate, score) for score in self.scores]))
+        is_unknown = rate == "contaminated" and self.overlaps is None
+        return None if is_unknown else float(self.touched(rate).mean())
 
     @cached_property
     def samples(self) -> "SampleFigures | None":
@@ -197,14 +195,13 @@ def chance_sentence(scores: Sequence[TaskScores]) -> str:
     """Say whether a model's results differ from guessing."""
     verdicts = [each.against_guessing for each in scores if each.task != ALL]
     above, below, num = verdicts.count("above"), verdicts.count("below"), len(verdicts)
-    found = (
+    is_above = any(each.against_guessing == "above" for each in scores if each.task == ALL)
+    is_above = is_above or near_chance(above, num, LUCK).verdict == "above"
+    return (
         f"{scores[0].model}: above guessing on {above} of {num} tasks, "
         f"below it on {below}; luck alone would give about {LUCK * num:.1f} each."
+        + ("" if is_above else " Not above chance: its scores say nothing about reasoning.")
     )
-    is_above = any(each.against_guessing == "above" for each in scores if each.task == ALL)
-    if is_above or near_chance(above, num, LUCK).verdict == "above":
-        return found
-    return f"{found} Not above chance: its scores say nothing about reasoning."
 
 
 def macro_average(tasks: Sequence[TaskScores]) -> Interval:
@@ -229,17 +226,14 @@ def could_reverse(
 
 def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
     """Return the rates whose items could reverse a score's difference to another, or to a guess."""
-    if other is None:
-        guess = np.array([each.chance for each in score.firsts])
-        never = np.zeros(score.n, dtype=bool)
-        return [r for r in RATES if could_reverse(guess, score.means, never, score.touched(r))]
-    a, b = common_items(other, score)
-    one, two = other.means[a], score.means[b]
-    return [
-        rate
-        for rate in RATES
-        if could_reverse(one, two, other.touched(rate)[a], score.touched(rate)[b])
-    ]
+    a, b = (slice(None), slice(None)) if other is None else common_items(other, score)
+    first = np.array([each.chance for each in score.firsts]) if other is None else other.means[a]
+    found = []
+    for rate in RATES:
+        here = score.touched(rate).any(axis=1)[b]
+        there = np.zeros_like(here) if other is None else other.touched(rate).any(axis=1)[a]
+        found += [rate] if could_reverse(first, score.means[b], there, here) else []
+    return found
 
 
 def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> list[PairedResult]:
@@ -251,17 +245,15 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
     items are an error.
     """
     others = {(each.suite, each.task): each for each in first}
-    found = []
-    for suite in dict.fromkeys(each.suite for each in second):
-        both = []
-        for each in (each for each in second if each.suite == suite):
-            other = others.get((suite, each.task))
-            if other is not None and each.metric_names == other.metric_names:
-                a, b = common_items(other, each)
-                passages, name = [each.firsts[n].passage for n in b], f"{suite} {each.task}"
-                both.append(paired_result(name, other.means[a], each.means[b], passages))
-        found += [*both[:1], *with_holm(both[1:])]
-    return found
+    by_suite: dict[str, list[PairedResult]] = defaultdict(list)
+    for each in second:
+        other = others.get((each.suite, each.task))
+        if other is not None and each.metric_names == other.metric_names:
+            a, b = common_items(other, each)
+            passages, name = [each.firsts[n].passage for n in b], f"{each.suite} {each.task}"
+            found = paired_result(name, other.means[a], each.means[b], passages)
+            by_suite[each.suite].append(found)
+    return [each for both in by_suite.values() for each in (*both[:1], *with_holm(both[1:]))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,13 +293,20 @@ def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
         values_MI = np.stack([each.means for each in group])
         means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
         ties = [name for name, mean in means.items() if mean == max(means.values())]
-        passages = [score.passage or score.id for score in first.firsts]
-        found.append(
-            SweptTask(
-                suite=first.suite, task=first.task, n=first.n, by_message=means,
-                chosen=_cross_validated(values_MI, passages), best=ties[0], num_best=len(ties),
-            )
+        passages = [score.passage or score.id for score in first.firsts]  # of one fold each
+        folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
+        total = 0.0
+        for fold in np.unique(folds_I):
+            is_here = folds_I == fold
+            others = values_MI[:, ~is_here]
+            scored = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
+            is_best = np.isclose(scored, scored.max())  # messages that tie share the fold
+            total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
+        swept = SweptTask(
+            suite=first.suite, task=first.task, n=first.n, by_message=means,
+            chosen=total / first.n, best=ties[0], num_best=len(ties),
         )  # fmt: skip
+        found.append(swept)
     return found
 
 
@@ -316,22 +315,6 @@ def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
     rows = [(each.chosen, each.best_on_test) for each in tasks if each.task != ALL]
     chosen, best = np.mean(rows, axis=0).tolist()
     return chosen, best
-
-
-def _cross_validated(values_MI: np.ndarray, passages: Sequence[str]) -> float:
-    """Return the mean score under the message that is best on the other folds; ties share it.
-
-    Items that share a passage are in one fold.
-    """
-    folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
-    total = 0.0
-    for fold in np.unique(folds_I):
-        is_here = folds_I == fold
-        others = values_MI[:, ~is_here]
-        means = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
-        is_best = np.isclose(means, means.max())
-        total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
-    return total / int(values_MI.shape[1])
 
 
 def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:

@@ -1,18 +1,22 @@
-"""Benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
+"""Benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites.
+
+Published results of both papers on them are reference columns, never paired with a run.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spyhop.evaluate.asking import user_turn
 from spyhop.evaluate.lm_eval import LmEvalSuite, read_lm_eval
+from spyhop.evaluate.measure import user_turn
 from spyhop.evaluate.task import Task
 from spyhop.schema import Item, RecipeError
 from spyhop.settings import read_toml, validated
 
 FOLDER = Path(__file__).with_name("tasks")
-STYLES = Path(__file__).with_name("styles.toml")
+STYLES, PUBLISHED = (Path(__file__).with_name(f"{name}.toml") for name in ("styles", "published"))
 YAML = (".yaml", ".yml")
 FORM = ":"
 """Between a benchmark's name, or file, and one of its `forms`."""
@@ -54,8 +58,12 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
     if not isinstance(changes, dict):
         raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
     given = {"name": f"{path.stem}-{form}" if form else path.stem, "data": path.stem}
+    styles = read_toml(STYLES)
     for table in (tables, changes):
-        given |= _style(path, table.pop("style", None)) | table
+        style = table.pop("style", None)
+        if style is not None and (not isinstance(style, str) or style not in styles):
+            raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
+        given |= styles.get(style, {}) | table
     return (validated(path, Task, given, "", {}),)
 
 
@@ -94,15 +102,6 @@ def _place(suite: str) -> tuple[Path, str]:
     return FOLDER / f"{name}.toml", form
 
 
-def _style(path: Path, style: object) -> dict[str, Any]:
-    if style is None:
-        return {}
-    styles = read_toml(STYLES)
-    if not isinstance(style, str) or style not in styles:
-        raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
-    return dict(styles[style])
-
-
 def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[list[str]]:
     """Return the figures of each task, and of all tasks in the last row if there are several."""
     found = {group[0].task: group for group in groups if group}
@@ -135,3 +134,33 @@ def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
     if task.method == "likelihood":
         yield "scored", "\n".join(map(repr, item.continuations or item.options))
     yield "gold answer", " | ".join(item.golds or [item.target])
+
+
+@cache
+def published_tables() -> list[dict[str, Any]]:
+    """Return the tables as the papers print them."""
+    tables: list[dict[str, Any]] = read_toml(PUBLISHED)["tables"]
+    return tables
+
+
+def published(suite: str) -> list[dict[str, str]]:
+    """Return the published results on a suite, a row for each model of a table.
+
+    A row has the paper and its table (`source`), the model, its percent by task, where an average
+    is the task `all`, and the protocol as far as the paper states it.
+    """
+    found = []
+    for table in published_tables():
+        rows = {"all": table["rows"][suite]} if suite in table["rows"] else {}  # a single row
+        if table["suite"] == suite:
+            rows = table["rows"] | ({"all": table["average"]} if "average" in table else {})
+        for place, model in enumerate(table["columns"] if rows else ()):
+            cells = {task: f"{values[place]:g}" for task, values in rows.items()}
+            found.append(
+                (f"{table['paper']}, {table['table']}", model, cells, table["notes"][model])
+            )
+    tasks = dict.fromkeys((task for _, _, cells, _ in found for task in cells), "")
+    return [
+        {"source": source, "model": model, **tasks, **cells, "protocol": note}
+        for source, model, cells, note in found
+    ]

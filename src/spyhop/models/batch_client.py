@@ -16,23 +16,11 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from spyhop.models.batch_files import MARGIN
-from spyhop.models.batch_http import BatchCallError
-from spyhop.models.batch_jobs import (
-    Batch,
-    Outcome,
-    adopt,
-    close,
-    fetch,
-    file_of,
-    open_batches,
-    progress,
-    read_requests,
-    summary,
-    write_requests,
-)
-from spyhop.models.batch_native import batch_api
+from spyhop.models import batch_jobs as jobs
+from spyhop.models.batch_apis import MARGIN, batch_api
+from spyhop.models.batch_jobs import Batch, Outcome
 from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
+from spyhop.models.dialect import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
@@ -40,7 +28,7 @@ from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
 from spyhop.models.schedule import PendingBatch, ReplyCounts, no_room
 from spyhop.models.service import Service
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
+from spyhop.models.transport import BatchCallError
 from spyhop.schema import ModelError, Unfinished
 from spyhop.store import atomic_write
 
@@ -69,9 +57,9 @@ class BatchClient:
         self._api = batch_api(self._endpoint)
         self._extra, self._omit, self._service = extra, omit, service
         self._journal = journal.beside()
-        self._open = {batch.tag: batch for batch in open_batches(self._journal)}
+        self._open = {batch.tag: batch for batch in jobs.open_batches(self._journal)}
         self._keys = {
-            tag: {key for key, _, _ in read_requests(file_of(self._journal, tag))}
+            tag: {key for key, _, _ in jobs.read_requests(jobs.file_of(self._journal, tag))}
             for tag in self._open
         }
         self.last = journal.state()
@@ -92,7 +80,7 @@ class BatchClient:
 
     def shares(self) -> list[str]:
         """Return how far the batches are."""
-        return [summary(self._open.values())] if self._open else []
+        return [jobs.summary(self._open.values())] if self._open else []
 
     def stop(self) -> None:
         """Wait for nothing more; the provider works on, and the next run fetches the results."""
@@ -145,7 +133,7 @@ class BatchClient:
             for wait_s in (0.0, self._listed_from - time.monotonic()):
                 if not batch.ids:  # its start was not confirmed
                     await self._sleep(wait_s)
-                    await adopt(self._api, self._journal, batch)
+                    await jobs.adopt(self._api, self._journal, batch)
             if not batch.ids:
                 self._forget(batch)
                 if batch.may_have_begun(self._api):  # and appear still later
@@ -165,14 +153,14 @@ class BatchClient:
         if time.monotonic() < self._full_until:
             return False
         tag = f"spyhop-{time.time_ns():x}"
-        upload = file_of(self._journal, tag).with_suffix(".upload")
+        upload = jobs.file_of(self._journal, tag).with_suffix(".upload")
         upload.parent.mkdir(exist_ok=True)
         try:
             some, tokens, usd = self._write(upload, kind, sampling, new)
             if not some:
                 return False
-            with atomic_write(file_of(self._journal, tag)) as aside:
-                write_requests(aside, kind, some)
+            with atomic_write(jobs.file_of(self._journal, tag)) as aside:
+                jobs.write_requests(aside, kind, some)
             config = self._endpoint.config.model_dump(mode="json")
             batch = Batch(tag, self._endpoint.model, config, len(some), tokens, usd)
             batch.save(self._journal)
@@ -216,26 +204,24 @@ class BatchClient:
                 texts = [*(turn.content for turn in request.messages), request.text]
                 prompt = self._guess.of(measure([*texts, request.continuation]))
                 price = config.most_usd(prompt, written)
-                size, tokens, usd = size + len(line), tokens + prompt, usd + price
-                is_full = len(some) >= MARGIN * api.most_requests
                 if (
-                    is_full
-                    or size > MARGIN * api.most_bytes
-                    or usd > money
-                    or (tokens > room and (some or self._open))
+                    len(some) >= MARGIN * api.most_requests
+                    or size + len(line) > MARGIN * api.most_bytes
+                    or usd + price > money
+                    or (tokens + prompt > room and (some or self._open))
                 ):
-                    tokens, usd = tokens - prompt, usd - price
                     break
+                size, tokens, usd = size + len(line), tokens + prompt, usd + price
                 stream.write(line)
                 some.append((key, request))
         if not some and usd + price > money and not self._open:
-            raise no_room(budget_usd, price, self.state.spent_usd)
+            raise no_room(self._service.budget_usd or math.inf, price, self.state)
         return some, tokens, usd
 
     async def _look(self, batch: Batch, pending: PendingBatch, keyed: Keyed) -> bool:
         if not batch.ids:
             return False
-        found = await progress(self._api, batch)
+        found = await jobs.progress(self._api, batch)
         if found.state == "running":
             return False
         if found.state == "failed":
@@ -247,16 +233,15 @@ class BatchClient:
             self._full_until = time.monotonic() + FULL_S
             return False
         spent = self.state.spent_usd
-        async for outcome in fetch(self._api, self._journal, batch, self.state, found.files):
-            self._settle(outcome, pending, keyed)
+        async for outcome in jobs.fetch(self._api, self._journal, batch, self.state, found.files):
+            if outcome.key in keyed:
+                self._settle(outcome, pending, keyed)
         self.counts.usd += self.state.spent_usd - spent
         self._forget(batch)
         return True
 
     def _settle(self, outcome: Outcome, pending: PendingBatch, keyed: Keyed) -> None:
         key, failure = outcome.key, outcome.failure
-        if key not in keyed:
-            return
         if outcome.result is not None:
             self.counts.num_answered += 1
             self.counts.answered_at = time.monotonic()
@@ -277,7 +262,7 @@ class BatchClient:
         pending.num_pending -= 1
 
     def _forget(self, batch: Batch) -> None:
-        close(self._journal, batch)
+        jobs.close(self._journal, batch)
         self._open.pop(batch.tag, None)
         self._keys.pop(batch.tag, None)
         self.state.reserved_usd = sum(batch.usd for batch in self._open.values())
@@ -289,6 +274,6 @@ class BatchClient:
             await asyncio.sleep(min(0.2, max(0.0, until - time.monotonic())))
         if self._stopping.is_set():
             raise Unfinished(
-                f"stopped; {summary(self._open.values())}: run again to fetch the results, or "
+                f"stopped; {jobs.summary(self._open.values())}: run again to fetch the results, or "
                 "see `spyhop batches`"
             )

@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.batch_files import BatchApi, Progress, Result
-from spyhop.models.batch_http import BatchCallError
-from spyhop.models.batch_native import batch_api
+from spyhop.models.batch_apis import BatchApi, Progress, Result, batch_api
 from spyhop.models.calls import KeyedRequests, Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
@@ -27,6 +25,7 @@ from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.models.replies import READERS, Unreadable, parse_call
 from spyhop.models.service import Endpoint
+from spyhop.models.transport import BatchCallError
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store.inventory import JOURNAL
 
@@ -65,13 +64,9 @@ class Batch:
         """The endpoint, as it was when the batch was sent."""
         return Endpoint.model_validate(self.endpoint)
 
-    def api(self) -> BatchApi:
-        """Return the batch API of the endpoint."""
-        return batch_api(EndpointState(self.config, self.model))
-
     def may_have_begun(self, api: BatchApi) -> bool:
         """Return whether its start may have been sent: not without a file at the provider."""
-        return bool(self.uploaded) or type(api).upload is BatchApi.upload
+        return bool(self.uploaded) or not api.has_file
 
 
 class Outcome(NamedTuple):
@@ -80,9 +75,10 @@ class Outcome(NamedTuple):
     key: str
     kind: Kind
     request: Request
-    result: str | None
+    failure: Failure | None = None
+    result: str | None = None
     """JSON of the reply."""
-    failure: Failure | None
+    usd: float = 0.0
 
 
 def open_batches(journal: Journal) -> list[Batch]:
@@ -160,69 +156,65 @@ async def fetch(
     """
     kept = read_requests(file_of(journal, batch.tag))
     pending = {key: (kind, request) for key, kind, request in kept}
-    endpoint = batch.config
-    some: list[tuple[Outcome, float]] = []
+    endpoint, some = batch.config, list[Outcome]()
     for where in files:
         async for result in api.results(where):
             if result.key not in pending:
                 continue
-            kind, request = pending[result.key]
-            outcome, usd = _outcome(result, kind, request, endpoint, api)
+            outcome = _outcome(result, *pending[result.key], endpoint, api)
             if outcome.failure is NOT_PROCESSED:
                 continue  # another line, or another file, may have its reply
             del pending[result.key]
-            some.append((outcome, usd))
+            some.append(outcome)
             if len(some) == COMMITTED_ROWS:
-                for each in _commit(journal, batch, state, some):
+                _commit(journal, batch, state, some)
+                for each in some:
                     yield each
                 some = []
-    for each in _commit(journal, batch, state, some):
+    _commit(journal, batch, state, some)
+    some += [Outcome(key, *asked, NOT_PROCESSED) for key, asked in pending.items()]
+    for each in some:
         yield each
-    for key, (kind, request) in pending.items():
-        yield Outcome(key, kind, request, None, NOT_PROCESSED)
 
 
 def _outcome(
     result: Result, kind: Kind, request: Request, endpoint: Endpoint, api: BatchApi
-) -> tuple[Outcome, float]:
-    """Return the outcome of a line, read as the reply of an ordinary call, and its price."""
-    key, failure = result.key, NOT_PROCESSED
-    if result.status == 200:
-        guess = TokenGuess().of(measure(turn.content for turn in request.messages))
-        read = DIALECTS[endpoint.api].read
-        try:
-            (choice, *_), usage = parse_call(result.raw, kind, [request], guess, read)
-        except Unreadable as error:
-            return Outcome(key, kind, request, None, error.failure), 0.0
-        usd = usage.usd(endpoint)
-        reply = READERS[kind](request, choice, usage, usd).model_dump_json()
-        reply = api.http.masked(reply.encode()).decode()  # a key may be spelled in escapes
-        return Outcome(key, kind, request, reply, None), usd
-    if result.status:
+) -> Outcome:
+    """Return the outcome of a line, read as the reply of an ordinary call."""
+    if not result.status:
+        return Outcome(result.key, kind, request, NOT_PROCESSED)
+    if result.status != 200:
         failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
-    return Outcome(key, kind, request, None, failure), 0.0
+        return Outcome(result.key, kind, request, failure)
+    guess = TokenGuess().of(measure(turn.content for turn in request.messages))
+    try:
+        (choice, *_), usage = parse_call(
+            result.raw, kind, [request], guess, DIALECTS[endpoint.api].read
+        )
+    except Unreadable as error:
+        return Outcome(result.key, kind, request, error.failure)
+    usd = usage.usd(endpoint)
+    reply = READERS[kind](request, choice, usage, usd).model_dump_json()
+    reply = api.http.masked(reply.encode()).decode()  # a key may be spelled in escapes
+    return Outcome(result.key, kind, request, None, reply, usd)
 
 
-def _commit(
-    journal: Journal, batch: Batch, state: State, some: list[tuple[Outcome, float]]
-) -> list[Outcome]:
+def _commit(journal: Journal, batch: Batch, state: State, some: list[Outcome]) -> None:
     """Commit outcomes with what they cost, those that the journal has excepted."""
-    known = journal.get([outcome.key for outcome, _ in some])
+    known = journal.get([each.key for each in some])
     now, url = time.time(), str(batch.endpoint["url"])
     answered, failed = [], []
-    for outcome, usd in some:
-        if outcome.result is not None and outcome.key not in known:
-            answered.append(Answered(outcome.key, outcome.result, url, 1, now - batch.at, now))
+    for key, _, _, failure, result, usd in some:
+        if result is not None and key not in known:
+            answered.append(Answered(key, result, url, 1, now - batch.at, now))
             state.spent_usd += usd
-        elif outcome.failure is not None:
-            failure = outcome.failure
+        elif failure is not None:
             how = (failure.kind, failure.line, url, 1, now - batch.at, now)
-            failed.append(Failed(outcome.key, *how, failure.is_maybe_billed))
+            failed.append(Failed(key, *how, failure.is_maybe_billed))
             if failure.is_maybe_billed:
                 state.num_maybe_billed += 1
                 state.reserve(batch.usd / batch.num)
     journal.commit(answered, failed, replace(state, is_closed=True, reserved_usd=0.0))
-    return [outcome for outcome, _ in some]
 
 
 def summary(batches: Iterable[Batch]) -> str:
@@ -244,9 +236,8 @@ class OpenBatch(NamedTuple):
 
 def look(root: Path, *, is_fetched: bool = False) -> Iterator[OpenBatch]:
     """Yield every open batch; those that have ended are read into the journal, if asked."""
-    for journal in _journals(root, is_owned=is_fetched):
-        for batch in open_batches(journal):
-            yield asyncio.run(_look(journal, batch, is_fetched=is_fetched))
+    for journal, batch in _all_open(root, is_owned=is_fetched):
+        yield asyncio.run(_look(journal, batch, is_fetched=is_fetched))
 
 
 def stop(root: Path, tag: str) -> None:
@@ -257,25 +248,25 @@ def stop(root: Path, tag: str) -> None:
     Raises:
         InputError: If no open batch has this name.
     """
-    for journal in _journals(root, is_owned=True):
-        for batch in open_batches(journal):
-            if batch.tag == tag:
-                asyncio.run(_cancel(journal, batch))
-                return
+    for journal, batch in _all_open(root, is_owned=True):
+        if batch.tag == tag:
+            asyncio.run(_cancel(journal, batch))
+            return
     raise InputError(f"{root}: no open batch is named {tag!r}; `spyhop batches` lists them")
 
 
-def _journals(root: Path, *, is_owned: bool) -> Iterator[Journal]:
+def _all_open(root: Path, *, is_owned: bool) -> Iterator[tuple[Journal, Batch]]:
     for path in sorted((root / JOURNAL).glob("*.sqlite")):
         with closing(Journal(root, path.stem)) as journal:
             has_jobs = bool(journal.open_jobs())
         if has_jobs:
             with closing(Journal(root, path.stem, is_owned=is_owned)) as journal:
-                yield journal
+                for batch in open_batches(journal):
+                    yield journal, batch
 
 
 async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatch:
-    api = batch.api()
+    api = batch_api(EndpointState(batch.config, batch.model))
     async with api.http:
         try:
             if not batch.ids and is_fetched:
@@ -295,7 +286,7 @@ async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatc
 
 
 async def _cancel(journal: Journal, batch: Batch) -> None:
-    api = batch.api()
+    api = batch_api(EndpointState(batch.config, batch.model))
     async with api.http:
         if not batch.ids:
             await adopt(api, journal, batch)

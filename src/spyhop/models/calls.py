@@ -56,7 +56,7 @@ SampledGeneration = Annotated[
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     id: str
 
@@ -121,11 +121,7 @@ class Reply(_Result):
     """Natural log-probability of the response, summed over its tokens; None where unknown."""
 
 
-class _Scored(_Result):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class Choice(_Scored):
+class Choice(_Result):
     """The options of a request, scored; all lists are in the order of the options."""
 
     probabilities: list[float]
@@ -173,7 +169,7 @@ def scored_choice(
     )
 
 
-class TokenLogprobs(_Scored):
+class TokenLogprobs(_Result):
     """Natural log-probability of each token of a continuation, given the prompt and those before.
 
     The end token is the last one.
@@ -192,7 +188,7 @@ class TokenLogprobs(_Scored):
         return sum(self.values) / max(1, len(self.values))
 
 
-class Labels(_Scored):
+class Labels(_Result):
     """The labels of a text, as a classifier or a moderation service scores them."""
 
     scores: dict[str, float]

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from spyhop import __version__
 from spyhop.lazy import missing
 from spyhop.models.calls import Request
-from spyhop.models.capabilities import save
+from spyhop.models.capabilities import Finding, Prober, prove, save
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Finding, Prober, Refused, prove
+from spyhop.models.replies import Unreadable
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.render import FORMATS, TemplateFormat
@@ -55,14 +55,26 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
     same time may be throttled for a moment.
     """
     packages = ("aiohttp" if teacher.service else "transformers", "pyarrow")
-    yield CapabilityCheck("versions", *_versions(packages))
+    absent = [name for name in packages if find_spec(name) is None]
+    notes = [f"spyhop {__version__}", f"python {platform.python_version()}"]
+    notes += [f"{name} {version(name)}" for name in packages if name not in absent]
+    notes += [f"{name} is not installed" for name in absent]
+    yield CapabilityCheck("versions", not absent, ", ".join(notes))
     yield CapabilityCheck("disk", *_disk(root))
     if lack := missing("a model folder", teacher.config.needs):
         yield CapabilityCheck("weights", False, lack)
         return
     if teacher.service is not None and isinstance(teacher.config, Remote):
         for endpoint in teacher.service.endpoints:
-            replicas = yield from _found(endpoint)
+            replicas, reason = list[Endpoint](), "no URL yet"
+            try:
+                replicas += endpoint.replicas()
+            except OSError as error:
+                reason = error.strerror or str(error)
+            if endpoint.urls:
+                found = len(replicas)
+                text = f"{found} URLs" if found else f"{reason}; `spyhop serve` starts replicas"
+                yield CapabilityCheck(f"{endpoint.address} replicas", bool(found), text)
             for place, each in enumerate(replicas):
                 where = f"{each.url} ({each.model or teacher.config.model})"
                 is_short = is_quick or place > 0  # replicas are equal
@@ -83,36 +95,14 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
             yield CapabilityCheck("connection", *_connection(state))
 
 
-def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endpoint]]:
-    """Yield a check of a folder of URLs, and return its replicas, or the endpoint itself."""
-    found: Sequence[Endpoint] = ()
-    reason = "no URL yet"
-    try:
-        found = endpoint.replicas()
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if endpoint.urls:
-        text = f"{len(found)} URLs" if found else f"{reason}; `spyhop serve` starts replicas"
-        yield CapabilityCheck(f"{endpoint.address} replicas", bool(found), text)
-    return found
-
-
-def _versions(packages: Sequence[str]) -> Result:
-    missing = [name for name in packages if find_spec(name) is None]
-    found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
-    found += [f"{name} {version(name)}" for name in packages if name not in missing]
-    return not missing, ", ".join([*found, *(f"{name} is not installed" for name in missing)])
-
-
 def _disk(root: Path) -> Result:
     place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
     free, remedy = shutil.disk_usage(place).free, "choose another folder with --out"
+    if not os.access(place, os.W_OK):
+        return False, f"{place} is not writable; {remedy}"
     text = f"{free / 1e9:,.1f} GB free at {place}"
-    if free < LEAST_FREE_BYTES:
-        return False, f"{text}; free some space, or {remedy}"
-    return (
-        (True, text) if os.access(place, os.W_OK) else (False, f"{place} is not writable; {remedy}")
-    )
+    is_enough = free >= LEAST_FREE_BYTES
+    return is_enough, text if is_enough else f"{text}; free some space, or {remedy}"
 
 
 def _endpoint(
@@ -125,12 +115,12 @@ def _endpoint(
     yield (reached := CapabilityCheck("connection", *_connection(state)))
     if not (key.ok and reached.ok):
         return
-    prober = Prober(config, state, endpoint.tokens_field)
+    prober = Prober(state, config.extra, config.omit, endpoint.tokens_field)
     is_plain = state.dialect.takes == "plain prompts"
     prompt = {"text": "Say"} if is_plain else {"messages": prompt_turns("Say yes.")}
     try:
         answer = prober.first(Request(id="doctor", **prompt))
-    except Refused as error:
+    except Unreadable as error:
         failure, is_passing = error.failure, error.failure.kind in ("throttled", "overloaded")
         text = state.advice(failure).removeprefix(f"{endpoint.url}: ") or failure.kind
         text = f"{text}; try again in a minute" if is_passing else text
@@ -153,8 +143,7 @@ def _endpoint(
         return
     found: dict[str, Finding] = {}
     if not is_quick:
-        text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
-        yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
+        yield CapabilityCheck("proofs", True, f"{prober.most} (--quick sends none)")
     for name, finding in prove(prober, answer, is_quick=is_quick):
         found[name] = finding
         yield CapabilityCheck(name, True, finding.text, finding.has)
@@ -231,10 +220,9 @@ def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
         text = f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens, {template} a chat template"
         yield CapabilityCheck("tokenizer", True, text)
     yield CapabilityCheck("model", *_shape(path, config))
-    files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
-    num_bytes = sum(file.stat().st_size for file in files)
-    text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
-    yield CapabilityCheck("weights", bool(files), text if files else f"no weights in {path}")
+    sizes = [file.stat().st_size for pattern in WEIGHTS for file in path.glob(pattern)]
+    text = f"{sum(sizes) / 1e9:,.3f} GB in {len(sizes)} files"
+    yield CapabilityCheck("weights", bool(sizes), text if sizes else f"no weights in {path}")
 
 
 def _shape(path: Path, config: Local) -> Result:

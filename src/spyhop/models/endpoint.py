@@ -2,8 +2,8 @@
 
 import gc
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Literal
 
@@ -91,7 +91,12 @@ class RemoteModel(Model):
         self._most_done = 0
         self._num_journaled = 0
         """Requests whose replies were in the journal before this run."""
-        self._bills = _Bills(ctx, identity, self._journal.state().taken_over())
+        self._noted = defaultdict[str, float](float)
+        path = ctx.state / f"bills-{identity}.json"  # beside the stage's partial work
+        if not path.exists():
+            path.write_text(json.dumps(_figures(self._journal.state().taken_over())))
+        self._before: dict[str, float] = json.loads(path.read_text())
+        """What may have been billed for nothing or twice before the stage's first run."""
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read."""
@@ -151,9 +156,19 @@ class RemoteModel(Model):
         return has_all(self._ctx.root, self._config.model, self._service, capabilities)
 
     def _finish(self, window: Window) -> dict[str, str]:
-        waits = self._waits.pop(id(window))
+        waits, client = self._waits.pop(id(window)), self._client
         for batch in set(waits.values()):
-            self._wait(batch, window)
+            assert client is not None
+            try:
+                while not batch.done.wait(REPORT_S):
+                    self._report(client, window)
+            except KeyboardInterrupt:
+                note = "waiting for in-flight replies; press Ctrl-C again to abandon them"
+                self._ctx.notice(note)
+                client.stop()
+                raise
+            if batch.error is not None:
+                raise batch.error
             self._left += batch.left
             self._cause = batch.cause or self._cause
             batch.left.clear()
@@ -177,23 +192,18 @@ class RemoteModel(Model):
         return result.model_copy(update=change) if change else result
 
     def _count_use(self) -> None:
-        if client := self._client:
-            self._bills.count(client.state, client.counts.failures)
-        else:
-            self._bills.count(self._journal.state().taken_over(), {})
+        """Bring up to date what the stage may have been billed for nothing or twice, in all runs.
 
-    def _wait(self, batch: PendingBatch, window: Window) -> None:
+        The journal counts it for the model, whatever happens to the process.
+        """
         client = self._client
-        assert client is not None
-        try:
-            while not batch.done.wait(REPORT_S):
-                self._report(client, window)
-        except KeyboardInterrupt:
-            self._ctx.notice("waiting for in-flight replies; press Ctrl-C again to abandon them")
-            client.stop()
-            raise
-        if batch.error is not None:
-            raise batch.error
+        state = client.state if client else self._journal.state().taken_over()
+        figures = {name: num - self._before[name] for name, num in _figures(state).items()}
+        failures = client.counts.failures if client else {}
+        figures |= {f"failed_attempts/{kind}": num for kind, num in failures.items()}
+        for name, amount in figures.items():
+            self._ctx.use(name, amount - self._noted[name])
+            self._noted[name] = amount
 
     def _open(self) -> EndpointClient | BatchClient:
         config = self._config
@@ -259,30 +269,6 @@ class RemoteModel(Model):
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
-
-
-class _Bills:
-    """What a stage may have been billed for nothing or twice, summed over its runs.
-
-    The journal counts it for the model, whatever happens to the process. A file beside the stage's
-    partial work holds the counts from before its first run.
-    """
-
-    def __init__(self, ctx: Context, identity: str, state: State) -> None:
-        self._ctx = ctx
-        self._noted: Counter[str] = Counter()
-        path = ctx.state / f"bills-{identity}.json"
-        if not path.exists():
-            path.write_text(json.dumps(_figures(state)))
-        self._before = json.loads(path.read_text())
-
-    def count(self, state: State, failures: Mapping[str, int]) -> None:
-        """Bring the stage's usage up to date."""
-        figures = {name: num - self._before[name] for name, num in _figures(state).items()}
-        figures |= {f"failed_attempts/{kind}": num for kind, num in failures.items()}
-        for name, amount in figures.items():
-            self._ctx.use(name, amount - self._noted[name])
-            self._noted[name] = amount
 
 
 def _figures(state: State) -> dict[str, float]:

@@ -9,33 +9,34 @@ import asyncio
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Reply, Sampling
-from spyhop.models.commits import Commits
-from spyhop.models.dialect import DIALECTS
+from spyhop.models.dialect import DIALECTS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
-from spyhop.models.journal import Answered, Failed, Journal
+from spyhop.models.journal import Answered, Commits, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
 from spyhop.models.replicas import Replicas
 from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
-from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import (
     Admission,
     PendingBatch,
     PendingCall,
     Rejected,
+    Remedy,
     ReplyCounts,
+    RetryPolicy,
     Schedule,
     grouped,
 )
 from spyhop.models.service import Service
 from spyhop.models.transport import HttpReply, Transport
-from spyhop.models.wire import NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.schema import Unfinished
 
 try:
@@ -51,6 +52,7 @@ PAUSED_S = 3.0
 """A longer time between two beats means that the process was stopped, and its clock went on."""
 HEADROOM = 1.25
 """What the journal is told may be in flight, as a multiple of what is."""
+_AT_ONCE: tuple[Remedy, Exception | None] = (0.0, None)
 
 
 class _Settled(NamedTuple):
@@ -84,7 +86,6 @@ class EndpointClient:
         self.state = self.last.taken_over()
         self._schedule = Schedule(self.endpoints, service.budget_usd, self.state)
         self._journal = journal.beside()
-        self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
         self._timer: tuple[float, asyncio.Handle] | None = None
         self._tasks: dict[asyncio.Task[None], tuple[float, EndpointState]] = {}
         """Requests in flight, when they are given up, and where they were sent."""
@@ -101,8 +102,15 @@ class EndpointClient:
         )
         self._answered_at = 0.0
         self._loop = new_event_loop()
+        soon = self._loop.call_soon_threadsafe
+        self._commits = Commits[_Settled](
+            journal, self.state, partial(soon, self._committed), partial(soon, self._broken)
+        )
         self._is_up, self._is_idle = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="endpoints", daemon=True)
+        serving = self._loop.run_until_complete
+        self._thread = threading.Thread(
+            target=lambda: serving(self._serve()), name="endpoints", daemon=True
+        )
         self._thread.start()
         self._is_up.wait()
 
@@ -123,14 +131,11 @@ class EndpointClient:
 
     def shares(self) -> list[str]:
         """Return how much of each limit is in use, and of the places in flight."""
-        now, notes = self._loop.time(), []
-        for name in sorted({name for endpoint in self.endpoints for name in endpoint.limiters}):
-            parts = [
-                endpoint.limiters[name].share(now)
-                for endpoint in self.endpoints
-                if name in endpoint.limiters
-            ]
-            notes.append(f"{name} {sum(parts) / len(parts):.0%}")
+        shares = defaultdict[str, list[float]](list)
+        for endpoint in self.endpoints:
+            for name, limiter in endpoint.limiters.items():
+                shares[name].append(limiter.share(self._loop.time()))
+        notes = [f"{name} {fmean(parts):.0%}" for name, parts in sorted(shares.items())]
         allowed = sum(int(endpoint.concurrency.allowed) for endpoint in self.endpoints)
         notes.append(f"{self._schedule.num_in_flight} of {allowed} in flight")
         return [*notes, str(self._replicas)] if self._replicas else notes
@@ -150,17 +155,14 @@ class EndpointClient:
         Answers on their way are taken in; the next run is told how many were abandoned.
         """
         self.stop()
-        self._loop.call_soon_threadsafe(self._finish)
+        self._loop.call_soon_threadsafe(self._finished.set)
         self._thread.join()
         self.state.is_closed = not self._schedule.num_in_flight
         self._commits.close()
         self._journal.close()
+        self._loop.close()
 
     # ------------------------------------------------------------ in the thread of the event loop
-
-    def _run(self) -> None:
-        with closing(self._loop):
-            self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         now = self._loop.time()
@@ -237,45 +239,41 @@ class EndpointClient:
     def _dispatch(self) -> None:
         """Send what may be sent now; wake up again when more may."""
         try:
-            self._send_all()
+            while not self._error:
+                found = self._schedule.take(self._loop.time())
+                if isinstance(found, Admission):
+                    self._start(found)
+                elif isinstance(found, Rejected):
+                    self._give_up(found.call, Failure("rejected", found.reason), [])
+                else:
+                    self._wake_at(found)
+                    self._judge_pause()
+                    return
         except Exception as error:  # noqa: BLE001 (the edge of a thread: somebody waits)
             self._end(error)
 
-    def _send_all(self) -> None:
-        while not self._error:
-            found = self._schedule.take(self._loop.time())
-            if isinstance(found, Admission):
-                try:
-                    self._raise_ceiling()
-                except BaseException:
-                    found.endpoint.concurrency.in_flight -= 1  # it is not sent
-                    self._schedule.release(found.reservation)
-                    raise
-                task = self._loop.create_task(self._send(found))
-                timeout_s = found.endpoint.config.timeout_s
-                self._tasks[task] = found.reservation.sent + timeout_s, found.endpoint
-                task.add_done_callback(self._sent)
-            elif isinstance(found, Rejected):
-                self._give_up(found.call, Failure("rejected", found.reason), None)
-            else:
-                self._wake_at(found)
-                self._judge_pause()
-                return
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()):
-            self._is_broken = True
-            self._end(error)
-
-    def _raise_ceiling(self) -> None:
-        """Have the journal know what may be in flight, and cost, before it is sent."""
+    def _start(self, admission: Admission) -> None:
+        """Send a call, once the journal knows what may be in flight, and cost."""
+        endpoint, reservation = admission.endpoint, admission.reservation
         num, usd = self._schedule.num_open, self.state.reserved_usd
         if num > self.state.ceiling or usd > self.state.ceiling_usd:
             most = sum(each.concurrency.most for each in self.endpoints)
             self.state.ceiling = min(most, max(FIRST_CEILING, math.ceil(HEADROOM * num)))
             self.state.ceiling_usd = max(self.state.ceiling_usd, HEADROOM * usd)
-            self._journal.commit([], [], self.state)
+            try:
+                self._journal.commit([], [], self.state)
+            except BaseException:
+                endpoint.concurrency.in_flight -= 1  # it is not sent
+                self._schedule.release(reservation)
+                raise
+        task = self._loop.create_task(self._send(admission))
+        self._tasks[task] = reservation.sent + endpoint.config.timeout_s, endpoint
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()):
+            self._broken(error)
 
     def _wake_at(self, when: float) -> None:
         if when == math.inf:
@@ -379,30 +377,27 @@ class EndpointClient:
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         advice = self.counts.last_failure = endpoint.advice(failure)
         key, _ = call.members[0]
-        row = Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)
+        rows = [Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)]
+        remedy, ending = _AT_ONCE
         if self.on_text and "stream" in failure.line:  # refused; the reply may still come whole
             self.on_text = None
-            self._settle(call, failure, row, Decision("next"))
-            return
-        is_large = not endpoint.fits(reservation.estimate)
-        self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
-        self._end(self._policy.stop(failure, advice, now - self._answered_at))
-
-    def _settle(
-        self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
-    ) -> None:
-        if decision.action == "give_up":
-            self._give_up(call, failure, row)
-            return
-        is_left = decision.action == "leave"
-        left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
-        self._commit([], [row] if row else [], left if is_left else [])
-        if decision.action == "next":
-            self._schedule.put_back(call)
-        elif decision.action == "last":
-            self._schedule.add([call])
-        elif decision.action == "retry":
-            self._loop.call_later(decision.delay_s, self._again, call)
+        else:
+            remedy, ending = self._policy.judge(
+                call, failure, advice, now - self._answered_at,
+                is_large=not endpoint.fits(reservation.estimate),
+            )  # fmt: skip
+        if remedy == "give_up":
+            self._give_up(call, failure, rows)
+        elif remedy == "leave":
+            left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
+            self._commit([], rows, left)
+        else:
+            self._commit([], rows, [])
+            if remedy == "last":
+                self._schedule.add([call])
+            elif isinstance(remedy, float):
+                self._loop.call_later(remedy, self._again, call)
+        self._end(ending)
 
     def _judge_pause(self) -> None:
         """End where every endpoint asks for more patience than there is, or all are down."""
@@ -420,13 +415,13 @@ class EndpointClient:
         self._schedule.put_back(call)
         self._dispatch()
 
-    def _give_up(self, call: PendingCall, failure: Failure, row: Failed | None) -> None:
+    def _give_up(self, call: PendingCall, failure: Failure, rows: list[Failed]) -> None:
         """Settle a call that will never be answered: its result is an error, kept as data."""
         settled = [
             _Settled(call.batch, key, failed_result(call.kind, request.id, failure), is_failed=True)
             for key, request in call.members
         ]
-        self._commit([], [row] if row else [], settled)
+        self._commit([], rows, settled)
 
     def _commit(
         self, answered: list[Answered], failed: list[Failed], settled: list[_Settled]
@@ -450,41 +445,26 @@ class EndpointClient:
         self._waiting.clear()
         self._is_idle.set()
 
-    def _finish(self) -> None:
-        self._error = self._error or Unfinished("closed")
-        self._finished.set()
-
-    def _after_commit(self, settled: list[_Settled]) -> None:
+    def _committed(self, settled: list[_Settled]) -> None:
         self._num_unsettled -= len(settled)
-        for each in settled:
-            if each.received is not None:
-                each.received.endpoint.concurrency.num_uncommitted -= 1
-                self._schedule.release(each.received.reservation)
+        for batch, key, result, left, is_failed, received in settled:
+            if result is None:
+                batch.left[left] += 1
+                batch.cause = self.counts.last_failure
+            else:
+                batch.results[key] = result
+                if is_failed:
+                    batch.failed.add(key)
+            batch.num_pending -= 1
+            if not batch.num_pending:
+                batch.done.set()
+            if received is not None:
+                received.endpoint.concurrency.num_uncommitted -= 1
+                self._schedule.release(received.reservation)
         self._waiting = [batch for batch in self._waiting if not batch.done.is_set()]
         self._dispatch()
         self._check_idle()
 
-    # ------------------------------------------------------------ in the thread of the journal
-
-    def _committed(self, settled: list[_Settled]) -> None:
-        for each in settled:
-            batch = each.batch
-            if each.result is None:
-                batch.left[each.left] += 1
-                batch.cause = self.counts.last_failure
-            else:
-                batch.results[each.key] = each.result
-                if each.is_failed:
-                    batch.failed.add(each.key)
-            batch.num_pending -= 1
-            if not batch.num_pending:
-                batch.done.set()
-        self._tell(self._after_commit, settled)
-
-    def _broken(self, error: Exception) -> None:
+    def _broken(self, error: BaseException) -> None:
         self._is_broken = True
-        self._tell(self._end, error)
-
-    def _tell(self, function: Any, value: Any) -> None:  # noqa: ANN401 (any callback of one value)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, value)
+        self._end(error)

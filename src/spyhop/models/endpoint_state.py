@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from spyhop.models.dialect import DIALECTS
-from spyhop.models.failures import Failure, remaining, states_limits
+from spyhop.models.failures import Failure, remaining
 from spyhop.models.limits import SPAN_S, Concurrency, RateLimiter
 from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint
@@ -40,10 +40,9 @@ class Reservation(NamedTuple):
     """An admission."""
 
     estimate: TokenEstimate
-    counted: TokenEstimate
-    """What rate limits count of it."""
     sent: float
-    slots: dict[str, int]
+    slots: dict[str, tuple[int, int]]
+    """By rate limit: the slot, and the amount that was set aside in it."""
     most_usd: float
 
 
@@ -124,9 +123,8 @@ class EndpointState:
         when = max(self.concurrency.room_at(now), self.paused_until)
         if when == math.inf:
             return when
-        counted = self._counted_of(estimate)
-        limiters = self.limiters.items()
-        return max([when, *(each.ready_at(self._taken(n, counted), now) for n, each in limiters)])
+        amounts = self._amounts(estimate).items()
+        return max([when, *(self.limiters[name].ready_at(some, now) for name, some in amounts)])
 
     def fits(self, estimate: TokenEstimate) -> bool:
         """Return whether a call fits the limits at all."""
@@ -137,12 +135,11 @@ class EndpointState:
     def admit(self, estimate: TokenEstimate, now: float) -> Reservation:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
-        counted = self._counted_of(estimate)
         slots = {
-            n: limiter.add(self._taken(n, counted), now) for n, limiter in self.limiters.items()
+            name: (self.limiters[name].add(amount, now), amount)
+            for name, amount in self._amounts(estimate).items()
         }
-        most_usd = self.config.most_usd(*estimate)
-        return Reservation(estimate, counted, now, slots, most_usd)
+        return Reservation(estimate, now, slots, self.config.most_usd(*estimate))
 
     def answered(
         self, reservation: Reservation, usage: Usage, headers: Mapping[str, str], now: float
@@ -161,11 +158,14 @@ class EndpointState:
             share = counted / max(1, usage.prompt_tokens)
             self._counted = max(share, self._counted + MEMORY * (share - self._counted))
         known = TokenEstimate(counted, response)
-        for name, slot in reservation.slots.items():
-            taken = self._taken(name, reservation.counted)
-            self.limiters[name].change(slot, _amount(name, known) - taken)
-        if states_limits(headers):
-            self._heed(headers, known, now)
+        for name, (slot, amount) in reservation.slots.items():
+            self.limiters[name].change(slot, _amount(name, known) - amount)
+        for name, (limit, left, reset_s) in remaining(headers).items():
+            amount = _amount(name, known)
+            if left < amount:  # wait until one more call fits
+                part = min(1.0, (amount - left) / limit) if limit > 0 else 1.0
+                wait_s = min(reset_s * part, SPAN_S)  # some give a date where seconds are meant
+                self.paused_until = max(self.paused_until, now + wait_s)
         return usage.usd(self.config)
 
     def failed(self, reservation: Reservation, failure: Failure, now: float) -> None:
@@ -180,42 +180,23 @@ class EndpointState:
         if reservation.sent >= self._failed_at:  # requests that were in flight together fail as one
             self._failures_in_row += 1
             self._failed_at = now
-        if failure.retry_after_s is not None:
-            if self._num_failed >= PATIENT_FAILURES or not self._is_proven:
-                self._rest(failure.retry_after_s, now)
-        elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
-            self._rest(None, now)
-
-    def _counted_of(self, estimate: TokenEstimate) -> TokenEstimate:
-        if self._counted == 1.0:
-            return estimate
-        return estimate._replace(prompt_tokens=math.ceil(self._counted * estimate.prompt_tokens))
-
-    def _taken(self, name: str, estimate: TokenEstimate) -> int:
-        """Return what is set aside of a limit: all of it for what is guessed to be larger."""
-        return min(_amount(name, estimate), self.limiters[name].limit)
-
-    def _rest(self, told_s: float | None, now: float) -> None:
-        """Send nothing for as long as the endpoint says, or for a part of the silence so far.
-
-        An endpoint that says too little is asked ever more rarely.
-        """
-        if told_s is None:
+        told_s, num = failure.retry_after_s, self._num_failed
+        if told_s is not None and (num >= PATIENT_FAILURES or not self._is_proven):
+            grown = 2.0 ** min(self._failures_in_row - 1, 8)
+            seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
+        elif told_s is None and num >= max(PATIENT_FAILURES, self.concurrency.allowed):
             silent_s = RESTED * (now - self._silent_since) * random.uniform(0.5, 1.5)
             seconds = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, silent_s))
         else:
-            grown = 2.0 ** min(self._failures_in_row - 1, 8)
-            seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
+            return
         self.paused_until = max(self.paused_until, now + seconds)
 
-    def _heed(self, headers: Mapping[str, str], estimate: TokenEstimate, now: float) -> None:
-        """Wait, where the endpoint says that nothing is left, until one more call fits."""
-        for name, (limit, left, reset_s) in remaining(headers).items():
-            amount = _amount(name, estimate)
-            if left < amount:
-                part = min(1.0, (amount - left) / limit) if limit > 0 else 1.0
-                wait_s = min(reset_s * part, SPAN_S)  # some give a date where seconds are meant
-                self.paused_until = max(self.paused_until, now + wait_s)
+    def _amounts(self, estimate: TokenEstimate) -> dict[str, int]:
+        """Return what is set aside of each limit: all of it for what is guessed to be larger."""
+        if self._counted < 1.0:
+            prompt_tokens = math.ceil(self._counted * estimate.prompt_tokens)
+            estimate = estimate._replace(prompt_tokens=prompt_tokens)
+        return {n: min(_amount(n, estimate), each.limit) for n, each in self.limiters.items()}
 
 
 def _amount(limit: str, estimate: TokenEstimate) -> int:

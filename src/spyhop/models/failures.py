@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
@@ -117,8 +116,15 @@ def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datet
     except ValueError:
         stated = StatedError(0, "", raw[:MESSAGE_CHARS].decode(errors="replace"))
     said = f"{status} {stated.message}".strip()
-    wait_s = _retry_after(headers, now)
-    wait_s = stated.wait_s if wait_s is None else wait_s
+    wait_s = stated.wait_s
+    for name, scale in (("retry-after", 1.0), ("retry-after-ms", 0.001)):  # the last one wins
+        value = headers.get(name, "").strip()
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_to(value, now)
+        if math.isfinite(seconds):
+            wait_s = max(0.0, seconds)
     resets = [reset_s for _, left, reset_s in remaining(headers, now).values() if left <= 0]
     reset_s = min(max(resets), LONGEST_RESET_S) if resets and wait_s is None else wait_s
     return failure_of(status, stated._replace(message=said), wait_s, reset_s)
@@ -209,18 +215,17 @@ def page_in(raw: bytes) -> str | None:
     return f"{what} in place of a reply: {' '.join(text.split()):.{SHOWN_CHARS}}"
 
 
-LIMITS = {"requests": "requests", "tokens": "tokens", "input-tokens": "prompt tokens",
-          "output-tokens": "response tokens"}  # fmt: skip
-"""Limits by their names in headers."""
-FORMS = ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
-_REMAINING = tuple(
-    form.format(what="remaining", name=name) for form in FORMS for name in ("requests", "tokens")
-)
-
-
-def states_limits(headers: Mapping[str, str]) -> bool:
-    """Return whether a reply's headers state what is left of limits."""
-    return any(name in headers for name in _REMAINING)
+_HEADERS = [
+    (shown, [form.format(what=what, name=name) for what in ("limit", "remaining", "reset")])
+    for form in ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
+    for name, shown in [
+        ("requests", "requests"),
+        ("tokens", "tokens"),
+        ("input-tokens", "prompt tokens"),
+        ("output-tokens", "response tokens"),
+    ]
+]
+"""Each limit, and the headers that state it."""
 
 
 def remaining(
@@ -228,11 +233,10 @@ def remaining(
 ) -> dict[str, tuple[float, float, float]]:
     """Return (limit, remaining, seconds to reset) of each limit that is stated."""
     found = {}
-    for form, (name, shown) in product(FORMS, LIMITS.items()):
-        limit, left, reset = (
-            headers.get(form.format(what=what, name=name), "")
-            for what in ("limit", "remaining", "reset")
-        )
+    for shown, names in _HEADERS:
+        if names[1] not in headers:
+            continue
+        limit, left, reset = (headers.get(name, "") for name in names)
         reset_s = _duration(reset)
         if reset_s is None:
             reset_s = _seconds_to(reset, now or datetime.now(UTC))
@@ -257,18 +261,6 @@ def _status(error: Mapping[str, Any]) -> int:
 def _words(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text[:MESSAGE_CHARS]
-
-
-def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            seconds = _seconds_to(value, now)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
 
 
 def _seconds_to(date: str, now: datetime) -> float:

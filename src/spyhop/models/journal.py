@@ -2,19 +2,21 @@
 
 Models in process commit batch by batch (`put`). The journal of a served model has one owner at a
 time, which also keeps what the next run must know: what was spent, and whether it ended cleanly.
+Its replies are collected and committed in a separate thread (`Commits`).
 """
 
 import errno
 import json
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -24,11 +26,16 @@ from spyhop.store.inventory import JOURNAL
 from spyhop.store.verify import file_digest
 
 CHUNK = 500
-"""Keys of one SELECT, rows of one INSERT."""
+"""Rows of one INSERT."""
 DIGEST = ".digest"
 """Ending of the file with a closed journal's digest."""
 LAYOUT = 3
 """Raised when the tables or the keys change."""
+GATHER_S, GATHER_ROW_S = 0.02, 0.0003
+"""How long a reply waits for others to share its commit, at most and for each row of the last one:
+its slot is not free until then, so that where few come it does not wait at all."""
+SYNC_S = 1.0
+"""Between two waits for the disk: what a loss of power may cost."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -39,6 +46,7 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, endpoint TEXT, job TEXT, at REAL);
 """
+_AMONG = "WHERE key IN (SELECT value FROM json_each(?))"
 
 
 class Answered(NamedTuple):
@@ -133,28 +141,33 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
         self._also: list[sqlite3.Connection] = []
-        self._lock = _own(folder / f"{identity}.owner") if is_owned else None
+        self._ownership = FileLock(folder / f"{identity}.owner")
         try:
+            if is_owned:
+                self._ownership.acquire(timeout=0)
             self._db = self._connect()
+        except Timeout:
+            raise ArtifactError(
+                f"{self.path}: another run is using this model and its journal; wait for it, stop "
+                "it, or use another store with --out"
+            ) from None
         except BaseException:
-            self._release()
+            self._ownership.release()
             raise
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
+        query, asked = f"SELECT key, reply FROM replies {_AMONG}", (json.dumps(keys),)
         try:
-            query = "SELECT key, reply FROM replies"
-            found = [dict(self._select(query, keys, db)) for db in (*self._also, self._db)]
+            return dict(row for db in (*self._also, self._db) for row in db.execute(query, asked))
         except sqlite3.DatabaseError as error:
             raise _damaged(self.path, str(error)) from None
-        return {key: reply for each in found for key, reply in each.items()}
 
     def read_also(self, root: Path) -> None:
         """Read the journal of the same model in another store, too; nobody writes to it now."""
         path = root / JOURNAL / self.path.name
         if path.exists():
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._also.append(sqlite3.connect(uri, uri=True))
+            self._also.append(_reader(path, "mode=ro&immutable=1"))
 
     def first_read(self, keys: Sequence[str], table: str = "read") -> set[str]:
         """Return those of the keys that this object is asked for the first time.
@@ -163,18 +176,11 @@ class Journal:
         """
         create = f"CREATE TEMP TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY) WITHOUT ROWID"
         self._db.execute(create)
-        query = f"SELECT key FROM temp.{table}"
-        new = set(keys).difference(k for (k,) in self._select(query, keys, self._db))
+        known = self._db.execute(f"SELECT key FROM temp.{table} {_AMONG}", (json.dumps(keys),))
+        new = set(keys).difference(key for (key,) in known)
         self._db.executemany(f"INSERT INTO temp.{table} VALUES (?)", ((key,) for key in new))
         self._db.commit()
         return new
-
-    def _select(self, query: str, keys: Sequence[str], db: sqlite3.Connection) -> Iterator[Any]:
-        """Yield the rows of some keys."""
-        for place in range(0, len(keys), CHUNK):
-            some = keys[place : place + CHUNK]
-            marks = ",".join("?" * len(some))
-            yield from db.execute(f"{query} WHERE key IN ({marks})", some)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -225,10 +231,7 @@ class Journal:
 
     def beside(self) -> "Journal":
         """Return the same journal over a connection for another thread; it owns nothing."""
-        other = object.__new__(Journal)
-        other.path, other._lock, other._also = self.path, None, []
-        other._db = other._connect()
-        return other
+        return Journal(self.path.parents[1], self.path.stem)
 
     def sync(self) -> None:
         """Wait until all commits would outlive a loss of power."""
@@ -245,11 +248,7 @@ class Journal:
             if not _log(self.path).exists():  # no other connection is open
                 with atomic_write(self.path.with_suffix(DIGEST)) as temporary:
                     temporary.write_text(file_digest(self.path))
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+        self._ownership.release()
 
     def _connect(self) -> sqlite3.Connection:
         is_new = not self.path.exists()
@@ -286,14 +285,12 @@ def history(
     path = root / JOURNAL / f"{identity}.sqlite"
     if not path.exists():
         return None, []
-    mode = "mode=ro" if _log(path).exists() else "immutable=1"
-    found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+    by_key = "SELECT replies.* FROM json_each(?) JOIN replies ON value = replies.key ORDER BY id"
     by_text = "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
     by_call = "SELECT * FROM failures WHERE key = ? ORDER BY at"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as db:
-            for key in keys:
-                found = found or db.execute(by_key, (key,)).fetchone()
+        with closing(_reader(path, "mode=ro" if _log(path).exists() else "immutable=1")) as db:
+            found = db.execute(by_key, (json.dumps(keys),)).fetchone()
             if found is None and text:
                 found = db.execute(by_text, (text, text)).fetchone()
             key = found[0] if found else next(iter(keys), "")
@@ -305,12 +302,15 @@ def history(
 
 def left_state(root: Path, identity: str) -> State:
     """Return what the last owner of a model's journal left, without owning or creating it."""
-    path = root / JOURNAL / f"{identity}.sqlite"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+        with closing(_reader(root / JOURNAL / f"{identity}.sqlite", "mode=ro")) as db:
             return _state(db)
     except sqlite3.DatabaseError:  # there is none yet; a damaged one is reported when it is used
         return State()
+
+
+def _reader(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
 
 
 def _state(db: sqlite3.Connection) -> State:
@@ -359,18 +359,6 @@ def _create(db: sqlite3.Connection) -> int:
     return layout
 
 
-def _own(path: Path) -> FileLock:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ArtifactError(
-            f"{path.with_suffix('.sqlite')}: another run is using this model and "
-            "its journal; wait for it, stop it, or use another store with --out"
-        ) from None
-    return lock
-
-
 @contextmanager
 def disk_errors() -> Iterator[None]:
     """Raise the system's error for a full disk in place of SQLite's."""
@@ -380,3 +368,71 @@ def disk_errors() -> Iterator[None]:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, str(error)) from None
         raise
+
+
+Settled = TypeVar("Settled")
+
+
+class Commits(Generic[Settled]):
+    """The one writer of an owned journal.
+
+    `add` returns at once. After the commit of rows, `on_commit` is called in the writer's thread
+    with what was said to be settled by them. When a commit fails, `on_error` is called once and
+    nothing more is written. `state` is read at each commit and stands with the rows.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: State,
+        on_commit: Callable[[list[Settled]], object],
+        on_error: Callable[[Exception], object],
+    ) -> None:
+        self._journal = journal
+        self._on_commit = on_commit
+        self._on_error = on_error
+        self._state = state
+        self._waiting = SimpleQueue[tuple[list[Answered], list[Failed], list[Settled]] | None]()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def add(self, answered: list[Answered], failed: list[Failed], settled: list[Settled]) -> None:
+        """Take rows, and what their commit settles."""
+        self._waiting.put((answered, failed, settled))
+
+    def close(self) -> None:
+        """Commit what is left, with the state as it is now, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with closing(self._journal.beside()) as journal:
+                self._write(journal)
+        except Exception as error:  # noqa: BLE001 (the edge of a thread)
+            self._on_error(error)
+
+    def _write(self, journal: Journal) -> None:
+        synced, is_dirty, is_closing, num_rows = time.monotonic(), False, False, 0
+        while not is_closing:
+            try:
+                some = [self._waiting.get(timeout=SYNC_S if is_dirty else None)]
+            except Empty:
+                journal.sync()
+                is_dirty = False
+                continue
+            if some[0] is not None:
+                time.sleep(min(GATHER_S, GATHER_ROW_S * num_rows))
+            while not self._waiting.empty():
+                some.append(self._waiting.get())
+            parts = [part for part in some if part is not None]
+            is_closing = len(parts) < len(some)
+            answered = [row for rows, _, _ in parts for row in rows]
+            num_rows = len(answered)
+            journal.commit(answered, [row for _, rows, _ in parts for row in rows], self._state)
+            self._on_commit([each for _, _, settled in parts for each in settled])
+            is_dirty = True
+            if time.monotonic() - synced >= SYNC_S:
+                journal.sync()
+                synced, is_dirty = time.monotonic(), False
+        journal.sync()

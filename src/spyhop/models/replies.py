@@ -49,7 +49,7 @@ _FIRST_SIGNS = ("<", "[THINK", "[/THINK", "\u25c1")
 
 
 class Unreadable(ValueError):
-    """A reply of status 200 without a response; it may be billed unless a failure says not."""
+    """A reply without a response; one of status 200 may be billed unless a failure says not."""
 
     def __init__(self, failure: Failure | FailureKind, message: str = "") -> None:
         if not isinstance(failure, Failure):
@@ -107,15 +107,16 @@ def parse(
         raise Unreadable("malformed", "no choices")
     if len(found) > 1:
         found.sort(key=lambda each: index if isinstance(index := each.get("index"), int) else 0)
-    found = [each | {"message": _message(each)} for each in found[:num_samples]]
-    usage = _usage(answer.get("usage"), prompt_guess, found)
-    good, failure = [], None
+    del found[num_samples:]
     for each in found:
-        broken = _broken(each, usage, is_counted="usage" in answer)
-        good += [] if broken else [each]
-        failure = failure or broken
-    if not good and failure:
-        raise Unreadable(failure)
+        if not isinstance(each.get("message"), dict):
+            text = each.get("text")  # of completions
+            each["message"] = {"content": text} if isinstance(text, str) else NO_MESSAGE
+    usage = _usage(answer.get("usage"), prompt_guess, found)
+    failures = [_broken(each, usage, is_counted="usage" in answer) for each in found]
+    if all(failures):
+        raise Unreadable(next(filter(None, failures)))
+    good = [each for each, failure in zip(found, failures, strict=True) if failure is None]
     return good, usage
 
 
@@ -125,14 +126,15 @@ def parse_call(
     """Return the choices of a reply to requests that were sent together, and its usage."""
     first = requests[0]
     is_scored = kind == "logprobs"
-    if not is_scored and (kind != "choose" or first.messages):
-        return parse(raw, len(requests), prompt_guess, read)
-    num = 1 if is_scored else len(first.options)  # echoed, one per option
+    is_echoed = kind == "choose" and not first.messages
+    num = len(first.options) if is_echoed else len(requests)
     choices, usage = parse(raw, num, prompt_guess, read)
     try:
         if is_scored:
-            return [{"values": token_values(first, choices[0])}], usage
-        return [{"values": option_values(first, choices)}], usage
+            choices = [{"values": token_values(first, choices[0])}]
+        elif is_echoed:
+            choices = [{"values": option_values(first, choices)}]
+        return choices, usage
     except ValueError as error:
         raise Unreadable("rejected", str(error)) from None
 
@@ -154,14 +156,6 @@ def read_labels(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     """Return the labels of a moderation service."""
     labels = from_json(found["message"]["content"])
     return Labels(id=request.id, **labels, prompt_tokens=usage.prompt_tokens, usd=usd)
-
-
-def _message(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a choice's message; an empty one if it has no message."""
-    message, text = found.get("message"), found.get("text")  # completions have a text
-    if not isinstance(message, dict):
-        message = {"content": text} if isinstance(text, str) else NO_MESSAGE
-    return message
 
 
 def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
@@ -257,8 +251,12 @@ def _texts(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     hidden = [text for part in parts if (text := _part(part, ("thinking", "reasoning", "thought")))]
     refusals = [message.get("refusal"), *(_part(part, ("refusal",)) for part in parts)]
     refusal = next((each for each in refusals if isinstance(each, str) and each), "")
+    names = ("reasoning_content", "reasoning", "thinking")
+    own = (each for n in names if isinstance(each := message.get(n), str) and each.strip())
+    details = (e.get("text") or e.get("summary") for e in dicts(message.get("reasoning_details")))
+    stated = next(own, None) or "".join(each for each in details if isinstance(each, str))
     thoughts, text = split_thoughts("".join(texts))
-    thoughts = "\n\n".join(each for each in (_reasoning(message), *hidden, thoughts) if each)
+    thoughts = "\n\n".join(each for each in (stated, *hidden, thoughts) if each)
     return refusal or text, thoughts, bool(refusal)
 
 
@@ -275,15 +273,6 @@ def _part(part: object, kinds: tuple[str, ...]) -> str:
         if isinstance(value, str):
             return value
     return ""
-
-
-def _reasoning(message: Mapping[str, Any]) -> str:
-    for name in ("reasoning_content", "reasoning", "thinking"):
-        if isinstance(found := message.get(name), str) and found.strip():
-            return found
-    details = dicts(message.get("reasoning_details"))
-    texts = [each.get("text") or each.get("summary") for each in details]
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _reason(found: Mapping[str, Any]) -> str:

@@ -1,20 +1,32 @@
-"""Decide which call goes to which endpoint, and when. Uses no network and no clock."""
+"""Decide which call goes where, when, and what follows a failure. Uses no network and no clock."""
 
 import math
+import random
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from spyhop.models.calls import KeyedRequests, Kind, Request, Sampling
+from spyhop.models.dialect import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
+from spyhop.models.failures import NO_CREDIT, Failure
 from spyhop.models.guess import LEAST_PER_BYTE, Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
-from spyhop.schema import Unfinished
+from spyhop.schema import ModelError, Unfinished, is_known_reason
 
 Endpoints = Sequence[EndpointState]
+HOPELESS_REJECTIONS = 20
+"""First requests that are all rejected: the settings are wrong, not the requests."""
+RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
+PATIENT_THROTTLES = 4
+HOPELESS_FATAL = 20
+"""Statuses about the key or the address, one after the other, on a key that has had replies."""
+HOPELESS_PAGES, HOPELESS_PAGES_PROVEN = 5, 20
+"""Web pages in place of replies, one after the other."""
+FIRST_REASONS = 50
+"""Replies of an endpoint whose finish reasons are checked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +106,7 @@ class Schedule:
     def __init__(self, endpoints: Endpoints, budget_usd: float | None, state: State) -> None:
         self.endpoints = endpoints
         self.guess = TokenGuess()
-        self._budget_usd = budget_usd
+        self._budget_usd = math.inf if budget_usd is None else budget_usd
         self._state = state
         self._queue: deque[PendingCall] = deque()
         self._turn = 0.0
@@ -148,11 +160,20 @@ class Schedule:
             if not able:
                 self._queue.popleft()
                 return Rejected(call, _too_large(least, self.endpoints))
-        payable = [endpoint for endpoint in able if self._can_pay(endpoint, estimate)]
-        up = [endpoint for endpoint in payable if endpoint.is_up]
+        payable = able
+        if self._budget_usd < math.inf:
+            spent = self._state.bound_usd
+            prices = [endpoint.config.most_usd(*estimate) for endpoint in able]
+            payable = [
+                endpoint
+                for endpoint, price in zip(able, prices, strict=True)
+                if not price or spent + price <= self._budget_usd
+            ]
         if not payable:
-            self._check_spent(able[0], estimate)
-            return math.inf
+            if self.num_open:  # a reply may make room
+                return math.inf
+            raise no_room(self._budget_usd, prices[0], self._state)
+        up = [endpoint for endpoint in payable if endpoint.is_up]
         endpoint, when = self._choose(call, estimate, up, now) if up else (None, math.inf)
         if endpoint is None:
             return when
@@ -200,28 +221,18 @@ class Schedule:
         endpoint.turn = self._turn + 1.0 / (endpoint.config.weight or 1.0)
         return endpoint, now
 
-    def _can_pay(self, endpoint: EndpointState, estimate: TokenEstimate) -> bool:
-        price = 0.0 if self._budget_usd is None else endpoint.config.most_usd(*estimate)
-        return not price or self._state.bound_usd + price <= (self._budget_usd or 0.0)
 
-    def _check_spent(self, endpoint: EndpointState, estimate: TokenEstimate) -> None:
-        """Refuse to wait for room in the budget that no reply in flight can make."""
-        if not self.num_open:
-            price = endpoint.config.most_usd(*estimate)
-            held, how = self._state.unsettled_usd, ""
-            if held:
-                how = (
-                    f", ${held:.4f} reserved for failed requests that may have been billed: "
-                    "compare with the provider's bill and release it with --settle"
-                )
-            raise no_room(self._budget_usd, price, self._state.spent_usd, how)
-
-
-def no_room(budget_usd: float | None, price: float, spent_usd: float, more: str = "") -> Unfinished:
+def no_room(budget_usd: float, price: float, state: State) -> Unfinished:
     """Return the error of a budget that the next request would exceed."""
+    more = ""
+    if held := state.unsettled_usd:
+        more = (
+            f", ${held:.4f} reserved for failed requests that may have been billed: compare with "
+            "the provider's bill and release it with --settle"
+        )
     return Unfinished(
         f"budget_usd = {budget_usd:g} has no room for the next request (${price:.4f} at most; "
-        f"${spent_usd:.4f} spent{more}); raise it and run again to resume"
+        f"${state.spent_usd:.4f} spent{more}); raise it and run again to resume"
     )
 
 
@@ -232,26 +243,114 @@ def grouped(
     calls: list[PendingCall] = []
     for key, request in keyed:
         members = calls[-1].members if calls else []
-        if members and len(members) < most and _continues(members[-1][1], request):
-            members.append((key, request))
-        else:
-            calls.append(PendingCall(kind, sampling, [(key, request)], batch))
+        if members and len(members) < most:
+            before = members[-1][1]
+            alike = {"id": request.id, "sample_index": before.sample_index + 1}
+            if request == before.model_copy(update=alike):
+                members.append((key, request))
+                continue
+        calls.append(PendingCall(kind, sampling, [(key, request)], batch))
     return calls
 
 
-def _continues(before: Request, request: Request) -> bool:
-    is_next = request.sample_index == before.sample_index + 1
-    is_same = request.messages == before.messages and request.text == before.text
-    return is_next and is_same and request.continuation == before.continuation
-
-
 def _too_large(estimate: TokenEstimate, endpoints: Endpoints) -> str:
-    limits = [
-        f"{name} {each.limit}/min"
-        for endpoint in endpoints
-        for name, each in endpoint.limiters.items()
-    ]
+    limiters = [pair for endpoint in endpoints for pair in endpoint.limiters.items()]
+    limits = ", ".join(f"{name} {each.limit}/min" for name, each in limiters)
     return (
-        f"too large for every endpoint's limits ({', '.join(limits)}): at least "
+        f"too large for every endpoint's limits ({limits}): at least "
         f"{estimate.prompt_tokens} prompt and {estimate.response_tokens} response tokens"
     )
+
+
+Remedy = float | Literal["last", "give_up", "leave", "none"]
+"""What to do with a failed call: send it again after seconds or behind all others (`last`); let it
+fail permanently (`give_up`); leave it for the next run; `none`: this run ends."""
+
+
+@dataclass(slots=True)
+class RetryPolicy:
+    """Decides on failed calls, and when the run as a whole should stop."""
+
+    max_attempts: int
+    patience_s: float
+    known_reasons: frozenset[str] = frozenset()
+    """Finish reasons that the settings map."""
+    is_proven: bool = False
+    """Whether the model has ever answered."""
+    num_rejected: int = 0
+    num_fatal: int = 0
+    num_pages: int = 0
+    """Those since the last reply."""
+    _reasons: dict[str, list[bool]] = field(default_factory=dict)
+    """By endpoint: whether each of the first finish reasons is known."""
+
+    def answered(self) -> None:
+        """Count a reply."""
+        self.is_proven = True
+        self.num_fatal = self.num_pages = 0
+
+    def judge(
+        self, call: PendingCall, failure: Failure, advice: str, silent_s: float, *, is_large: bool
+    ) -> tuple[Remedy, Exception | None]:
+        """Count a failure; return what to do with its call, and the error if the run should end."""
+        if failure.status == NO_CREDIT:
+            return "none", Unfinished(f"{advice}; add credit and run again to resume")
+        if failure.kind == "fatal":
+            if not self.is_proven or failure.status == 401:  # it concerns all requests
+                return "none", ModelError(advice)
+            self.num_fatal += 1
+            text = f"{advice} ({self.num_fatal} in a row); run again to resume"
+            return "give_up", Unfinished(text) if self.num_fatal >= HOPELESS_FATAL else None
+        ending = self.stop_silent(silent_s, advice)
+        if failure.kind == "page":
+            self.num_pages += 1
+            if self.num_pages >= (HOPELESS_PAGES_PROVEN if self.is_proven else HOPELESS_PAGES):
+                ending = Unfinished(f"{advice} ({self.num_pages} times); run again to resume")
+        self.num_rejected += failure.kind == "rejected"
+        if self.num_rejected >= HOPELESS_REJECTIONS and not self.is_proven:
+            ending = ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
+        return self._remedy(call, failure, is_large=is_large), ending
+
+    def _remedy(self, call: PendingCall, failure: Failure, *, is_large: bool) -> Remedy:
+        wait_s = failure.retry_after_s or 0.0
+        if failure.kind in ("rejected", "refused"):
+            return "give_up"
+        if wait_s > self.patience_s:
+            return "leave"
+        if failure.kind == "throttled":
+            # a provider answers 429 to a prompt larger than its limit, too, and each attempt at one
+            # waits until the whole limit is free
+            call.num_throttled += 1
+            num, patient = call.num_throttled, 0 if is_large else PATIENT_THROTTLES
+            if num > patient:
+                return "last" if num <= self.max_attempts * max(1, patient) else "leave"
+        else:
+            call.num_failures += 1
+            num = call.num_failures
+            if num >= self.max_attempts:
+                return "give_up" if failure.kind == "malformed" else "leave"
+        delay_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (num - 1)) * random.uniform(0.5, 1.5)
+        return max(delay_s, wait_s)
+
+    def stop_silent(
+        self, silent_s: float, cause: str, what: str = "no reply for"
+    ) -> Exception | None:
+        """Return the error that ends the run if no reply comes for longer than `patience_s`."""
+        if silent_s > self.patience_s:
+            return Unfinished(f"{what} {silent_s:.0f} s ({cause}); run again to resume")
+        return None
+
+    def judge_reason(self, url: str, reason: str) -> Exception | None:
+        """Return the error that ends the run where most first finish reasons are unknown."""
+        seen = self._reasons.setdefault(url, [])
+        if len(seen) == FIRST_REASONS:
+            return None
+        seen.append(reason in self.known_reasons or is_known_reason(reason))
+        if len(seen) < FIRST_REASONS or 2 * seen.count(True) >= FIRST_REASONS:
+            return None
+        return Unfinished(
+            f"{url}: {seen.count(False)} of the first {FIRST_REASONS} replies end with a finish "
+            f"reason that is not known, such as {reason!r}; say how such replies end with "
+            f'finish_reasons = {{ "{reason}" = "whole" }} (or "cut") and run again: '
+            "the replies are kept"
+        )

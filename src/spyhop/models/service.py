@@ -115,12 +115,7 @@ class Endpoint(_Settings):
             raise ValueError("set url, or else urls: a folder with one URL in each file")
         if self.urls and self.batch:
             raise ValueError("batch = true needs url: a batch goes to one address")
-        return self
-
-    @model_validator(mode="after")
-    def _speaks_natively(self) -> Self:
-        host = urlsplit(self.url).hostname
-        if host == "api.anthropic.com" and self.api != "anthropic":
+        if urlsplit(self.url).hostname == "api.anthropic.com" and self.api != "anthropic":
             raise ValueError(
                 'api.anthropic.com needs api = "anthropic": its chat completions ignore logprobs, '
                 "response_format and seed without an error"
@@ -163,40 +158,34 @@ class Endpoint(_Settings):
     ) -> float:
         """Return the price of a call; cached and cache-written tokens are part of the prompt's."""
         price = self.usd_per_million_prompt
-        cached, written = (
-            price if each is None else each
-            for each in (self.usd_per_million_cached, self.usd_per_million_cache_write)
-        )
-        share = self.batch_price_frac if self.batch else 1.0
-        usd = (prompt_tokens - cached_tokens - cache_write_tokens) * price + cached_tokens * cached
-        usd += cache_write_tokens * written
+        cached, written = self.usd_per_million_cached, self.usd_per_million_cache_write
+        usd = (prompt_tokens - cached_tokens - cache_write_tokens) * price
+        usd += cached_tokens * (price if cached is None else cached)
+        usd += cache_write_tokens * (price if written is None else written)
         usd += response_tokens * self.usd_per_million_response
-        return share * 1e-6 * usd
+        return (self.batch_price_frac if self.batch else 1.0) * 1e-6 * usd
 
     def most_usd(self, prompt_tokens: int, response_tokens: int) -> float:
         """Return the highest price of a call: nothing was cached, or all of it is written."""
-        written = (0, prompt_tokens)
-        return max(self.usd(prompt_tokens, 0, response_tokens, each) for each in written)
+        return max(self.usd(prompt_tokens, 0, response_tokens, n) for n in (0, prompt_tokens))
 
     @property
     def limits(self) -> dict[str, int]:
         """Declared limits per minute, by name."""
-        stated = {
-            "requests": self.requests_per_min,
-            "tokens": self.tokens_per_min,
-            "prompt tokens": self.prompt_tokens_per_min,
-            "response tokens": self.response_tokens_per_min,
-        }
-        return {name: limit for name, limit in stated.items() if limit}
+        names = ("requests", "tokens", "prompt tokens", "response tokens")
+        fields = {name: f"{name.replace(' ', '_')}_per_min" for name in names}
+        return {n: limit for n, field in fields.items() if (limit := getattr(self, field))}
 
     def loads_min(self, calls: Calls) -> dict[str, float]:
         """Return the minutes that the calls take under each declared limit."""
-        response = calls.response_tokens
-        if self.counts == "reserved":
-            response = calls.most_response_tokens
-        prompt = calls.prompt_tokens
-        amounts = {"requests": calls.requests, "tokens": prompt + response}
-        amounts |= {"prompt tokens": prompt, "response tokens": response}
+        is_reserved = self.counts == "reserved"
+        response = calls.most_response_tokens if is_reserved else calls.response_tokens
+        amounts = {
+            "requests": calls.requests,
+            "tokens": calls.prompt_tokens + response,
+            "prompt tokens": calls.prompt_tokens,
+            "response tokens": response,
+        }
         return {name: amounts[name] / limit for name, limit in self.limits.items()}
 
 
@@ -228,24 +217,20 @@ class Service(_Settings):
     this model's earlier replies in the output folder."""
 
     @model_validator(mode="after")
-    def _batches_have_one_address(self) -> Self:
+    def _is_consistent(self) -> Self:
         if any(each.batch for each in self.endpoints) and len(self.endpoints) > 1:
             raise ValueError("batch = true needs a single endpoint: a batch goes to one address")
-        return self
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether requests are sent as batches."""
-        return self.endpoints[0].batch
-
-    @model_validator(mode="after")
-    def _budget_has_prices(self) -> Self:
         if self.budget_usd is not None and not any(each.has_price for each in self.endpoints):
             raise ValueError(
                 "budget_usd needs usd_per_million_prompt or usd_per_million_response: without a "
                 "price no cost is counted, and the budget never stops a run"
             )
         return self
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether requests are sent as batches."""
+        return self.endpoints[0].batch
 
     def expected(self, calls: Calls) -> Calls:
         """Return the calls with this model's expected response length."""
@@ -254,41 +239,37 @@ class Service(_Settings):
         told = min(calls.requests * self.expected_response_tokens, calls.most_response_tokens)
         return replace(calls, response_tokens=told)
 
-    def _replicas(self) -> list[Endpoint]:
-        """Return every replica, or the endpoints as they are where no folder has one."""
-        found: list[Endpoint] = []
-        for endpoint in self.endpoints:
-            with suppress(OSError):
-                found += endpoint.replicas()
-        return found or list(self.endpoints)
-
     def plan(self, calls: Calls, measured_cached_frac: float = 0.0) -> "Demand":
         """Return what the calls cost and how long the limits make them take."""
         calls, cached_frac = self.expected(calls), self.expected_cached_frac
         cached_frac = measured_cached_frac if cached_frac is None else cached_frac
         cached_tokens = round(cached_frac * calls.prompt_tokens)
-        endpoints = self._replicas()
-        cheapest = min(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
-        dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
-        by_speed = [each.loads_min(calls) for each in endpoints]
+        replicas: list[Endpoint] = []
+        for endpoint in self.endpoints:
+            with suppress(OSError):
+                replicas += endpoint.replicas()
+        replicas = replicas or list(self.endpoints)
+        by_speed = [each.loads_min(calls) for each in replicas]
         minutes, binds = 0.0, ""
         if self.is_batch:
             minutes, binds = BATCH_HOURS * MINUTES_PER_HOUR, "batch"
         elif all(by_speed):  # one endpoint without a declared limit makes the time unknowable
             minutes = 1 / sum(1 / max(max(loads.values()), 1e-12) for loads in by_speed)
             binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
-        usd = cheapest.usd(calls.prompt_tokens, cached_tokens, calls.response_tokens)
-        share = cheapest.batch_price_frac if self.is_batch else 1.0
+        asked = (calls.prompt_tokens, cached_tokens, calls.response_tokens)
+        most = (
+            calls.prompt_tokens + calls.further_prompt_tokens,
+            calls.most_response_tokens + calls.further_response_tokens,
+        )
+        usd = min(each.usd(*asked) for each in self.endpoints)
+        share = self.endpoints[0].batch_price_frac if self.is_batch else 1.0
         return Demand(
             usd=usd,
-            most_usd=dearest.most_usd(
-                calls.prompt_tokens + calls.further_prompt_tokens,
-                calls.most_response_tokens + calls.further_response_tokens,
-            ),
+            most_usd=max(each.most_usd(*most) for each in self.endpoints),
             hours=minutes / MINUTES_PER_HOUR,
             binds=binds,
             saved_usd=usd / share - usd,
-            num_endpoints=len(endpoints),
+            num_endpoints=len(replicas),
             cached_tokens=cached_tokens,
         )
 

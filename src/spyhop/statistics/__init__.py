@@ -7,16 +7,20 @@ one source of variance does not cover the others: items (`wilson`, `paired_diffe
 
 from spyhop.statistics.agreement import krippendorff_alpha, nominal_kappa, quadratic_kappa
 from spyhop.statistics.interval import (
+    ChanceTest,
     Interval,
     cluster_interval,
     macro_interval,
+    near_chance,
     seed_interval,
     wilson,
 )
 from spyhop.statistics.paired import (
     Comparison,
     cluster_difference,
+    detectable_difference,
     group_difference,
+    holm,
     mcnemar,
     paired_difference,
     paired_seed_difference,
@@ -32,4 +36,3 @@ from spyhop.statistics.preference import (
 )
 from spyhop.statistics.samples import VarianceSplit, majority_correct, pass_at_k, variance_split
 from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
-from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance

@@ -1,8 +1,8 @@
-"""Estimates with their 95 % intervals: over items, over seeds, over clusters of items."""
+"""Estimates with their 95 % intervals, over items, seeds or clusters, and the test of guessing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,9 +45,38 @@ def wilson(correct: int, n: int) -> Interval:
 
     Source: Wilson (1927), JASA 22:209; without continuity correction.
     """
-    check_count(correct, n)
+    _check_count(correct, n)
     limits = stats.binomtest(correct, n).proportion_ci(LEVEL, method="wilson")
     return Interval(correct / n, float(limits.low), float(limits.high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChanceTest:
+    """An accuracy against guessing."""
+
+    p_value: float
+    verdict: Literal["above", "near", "below"]
+
+
+def near_chance(
+    correct: int, n: int, chance: float | Sequence[float], *, level: float = 0.95
+) -> ChanceTest:
+    """Test exactly whether an accuracy differs from guessing; p is twice the smaller tail.
+
+    `chance` is the accuracy of a guess, for all items or for each: lucky guesses follow a
+    (Poisson-)binomial law. A model whose answers cannot be read is below chance.
+    """
+    _check_count(correct, n)
+    each = np.broadcast_to(np.asarray(chance, dtype=float), (n,))
+    if not (each.min() >= 0 and each.max() <= 1):
+        raise ValueError("chance must lie between 0 and 1")
+    same = each.min() == each.max()
+    law = stats.binom(n, each[0]) if same else stats.poisson_binom(each)
+    at_most, at_least = float(law.cdf(correct)), float(law.sf(correct - 1))
+    p_value = min(1.0, 2 * max(0.0, min(at_most, at_least)))
+    if p_value >= 1 - level:
+        return ChanceTest(p_value=p_value, verdict="near")
+    return ChanceTest(p_value=p_value, verdict="above" if correct > each.mean() * n else "below")
 
 
 def seed_interval(values: Sequence[float]) -> Interval:
@@ -133,7 +162,7 @@ def same_shape(first: ArrayLike, second: ArrayLike, *, dimensions: int) -> tuple
     return a, b
 
 
-def check_count(correct: int, n: int) -> None:
+def _check_count(correct: int, n: int) -> None:
     """Refuse a number of correct answers that is no count of n items."""
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"{correct} correct of {n} items is no count; n must be at least 1")

@@ -1,4 +1,4 @@
-"""Two models on the same items, two arms by seed, and both at once: second minus first."""
+"""Two models on the same items, two arms by seed, both at once; what a test can find."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from spyhop.lazy import optimize, stats
 from spyhop.statistics.interval import (
     BOOTSTRAP_CELLS,
     LEVEL,
-    Floats,
     Interval,
     Z,
     cluster_interval,
@@ -123,8 +122,16 @@ def seed_item_difference(
     delta = b - a
     if min(delta.shape) < 2:
         raise ValueError(f"needs two seeds and two items at least, got (seeds, items) {a.shape}")
-    draws = _crossed_means(delta, resamples, seed)
-    num_seeds, num_items = delta.shape
+    (num_seeds, num_items), means = delta.shape, []
+    generators, step = np.random.default_rng(seed).spawn(2), max(1, BOOTSTRAP_CELLS // num_items)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        rows, columns = (
+            rng.multinomial(size - 1, np.full(size, 1 / size), size=count) / (size - 1)
+            for rng, size in zip(generators, delta.shape, strict=True)
+        )
+        means.append(np.einsum("ri,ri->r", rows @ delta, columns))
+    draws = np.concatenate(means)
     by_seed = float(delta.mean(axis=1).var(ddof=1)) / num_seeds
     by_item = float(delta.mean(axis=0).var(ddof=1)) / num_items
     if by_seed + by_item == 0:
@@ -134,16 +141,35 @@ def seed_item_difference(
     return Interval.of_draws(float(delta.mean()), draws, stretch)
 
 
-def _crossed_means(delta: Floats, resamples: int, seed: int) -> Floats:
-    """Return the mean of each resample of rows and columns, drawing one fewer than there are."""
-    generators = np.random.default_rng(seed).spawn(2)
-    means = []
-    step = max(1, BOOTSTRAP_CELLS // delta.shape[1])
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        rows, columns = (
-            rng.multinomial(size - 1, np.full(size, 1 / size), size=count) / (size - 1)
-            for rng, size in zip(generators, delta.shape, strict=True)
-        )
-        means.append(np.einsum("ri,ri->r", rows @ delta, columns))
-    return np.concatenate(means)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the same order: Holm's step-down method.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values {list(p_values)!r:.80} must lie between 0 and 1")
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def detectable_difference(n: int, discordant: float) -> float | None:
+    """Return the smallest difference in accuracy that McNemar's test finds with 80 % power.
+
+    None if n items find no difference at this (assumed) share of discordant items.
+
+    Source: Connor (1987), Biometrics 43:207.
+    """
+    if n < 1 or not 0 < discordant <= 1:
+        raise ValueError(f"n = {n} and discordant = {discordant}: needs items, and 0 < share <= 1")
+    alpha, beta = (float(stats.norm.ppf(q)) for q in (0.975, 0.8))
+
+    def shortfall(delta: float) -> float:
+        spread = alpha * discordant**0.5 + beta * max(0.0, discordant - delta**2) ** 0.5
+        return float(spread - delta * n**0.5)
+
+    if shortfall(discordant) > 0:
+        return None
+    return float(optimize.brentq(shortfall, 0, discordant))

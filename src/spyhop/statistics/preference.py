@@ -45,8 +45,7 @@ def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
         found["shown first"] = bounded_mean((1 - x[:, 0] + x[:, 1]) / 2)
     if len(pairs):
         half = Z * (noise / len(x)) ** 0.5
-        low, high = max(0.0, rate.value - half), min(1.0, rate.value + half)
-        found["judged again"] = Interval(rate.value, low, high)
+        found["judged again"] = Interval.around(rate.value, half).of_scores()
     return found
 
 

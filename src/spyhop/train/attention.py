@@ -20,14 +20,14 @@ interface (Falcon) are given a block mask instead, which costs memory and time w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from spyhop.lazy import Tensor, torch, transformers
+from spyhop.lazy import CausalLM, Tensor, torch, transformers
 from spyhop.schema import TrainingError
 
 DOCUMENTS = "spyhop_documents"
@@ -46,7 +46,7 @@ REFUSED = ("softcap", "s_aux", "position_bias")
 """Arguments of attention that some models pass and that this one does not support."""
 
 
-def documents(model: Any, lengths: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401
+def documents(model: CausalLM, lengths: Sequence[int]) -> dict[str, Any]:
     """Return the arguments that go with a packed sequence into the model's forward pass.
 
     Positions start at 0 in every document.
@@ -65,13 +65,13 @@ def documents(model: Any, lengths: Sequence[int]) -> dict[str, Any]:  # noqa: AN
     return {"position_ids": position_ids, "attention_mask": mask, "use_cache": False}
 
 
-def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transformers' type)
+def isolate(model: CausalLM, longest: int) -> str | None:
     """Make documents of a packed sequence blind to each other; return why this cannot be had.
 
     When it cannot, the model is left as it was.
     """
     before = model.config._attn_implementation
-    alone = _Probe(model, longest)
+    alone = Probe(model, longest)
     switch(model)
     reason = alone.leak()
     if reason is not None and model.config._attn_implementation != before:
@@ -79,7 +79,7 @@ def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transforme
     return reason
 
 
-def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
+def switch(model: CausalLM) -> None:
     """Switch a model to our attention, where its class takes another one; no proof is made."""
     if model._can_set_attn_implementation():
         from transformers.masking_utils import sdpa_mask
@@ -89,30 +89,30 @@ def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
         model.set_attn_implementation(DOCUMENTS)
 
 
-class _Probe:
+class Probe:
     """Three documents, read alone as the model is now, and later packed."""
 
-    def __init__(self, model: Any, longest: int) -> None:  # noqa: ANN401
+    def __init__(self, model: CausalLM, longest: int) -> None:
         self._model = model
         config = model.config.get_text_config()
-        windows = [
-            getattr(config, name, None) or longest
-            for name in ("sliding_window", "attention_chunk_size")
-        ]
-        first = max(2, min(longest, min(windows) + 16 if min(windows) < longest else 24))
+        names = ("sliding_window", "attention_chunk_size")
+        window = min(getattr(config, name, None) or longest for name in names)
+        first = max(2, min(longest, window + 16 if window < longest else 24))
         self._lengths = [first, max(2, min(longest, 17)), max(2, min(longest, 9))]
+        ends = np.cumsum(self._lengths).tolist()
+        self._places = [slice(e - n, e) for e, n in zip(ends, self._lengths, strict=True)]
         random = np.random.default_rng(0)
         size = model.get_input_embeddings().num_embeddings
-        self._ids = random.integers(0, size, (2, sum(self._lengths)))
+        self._ids = random.integers(0, size, (2, ends[-1]))
         """As they are, and rewritten: no token stays."""
-        self._ids[1] = (self._ids[0] + random.integers(1, size, sum(self._lengths))) % size
-        self._alone = [self._logits(self._ids[0][some], None) for some in self._places()]
+        self._ids[1] = (self._ids[0] + random.integers(1, size, ends[-1])) % size
+        self._alone = [self._logits(self._ids[0][some]) for some in self._places]
 
     def leak(self) -> str | None:
         """Return how packed differs from alone; None where it does not."""
         try:
             packed = self._logits(self._ids[0], self._lengths)
-            for place, (own, alone) in enumerate(zip(self._places(), self._alone, strict=True)):
+            for place, (own, alone) in enumerate(zip(self._places, self._alone, strict=True)):
                 rewritten = self._ids[1].copy()
                 rewritten[own] = self._ids[0][own]
                 moved = self._logits(rewritten, self._lengths)[own] - packed[own]
@@ -121,18 +121,13 @@ class _Probe:
                 most = float((packed[own] - alone).abs().max())
                 dtype = _autocast_dtype(self._model.device) or self._model.dtype
                 allowed = ALONE_FRAC[str(dtype).removeprefix("torch.")]
-                allowed *= max(1.0, float(alone.abs().max()))
-                if not most <= allowed:
+                if not most <= allowed * max(1.0, float(alone.abs().max())):
                     return f"packed, a logit of document {place + 1} is {most:.2g} off from alone"
         except (TrainingError, RuntimeError, ValueError, TypeError, IndexError) as error:
             return f"packed, its forward pass fails: {str(error).strip().splitlines()[0]}"
         return None
 
-    def _places(self) -> Iterator[slice]:
-        ends = np.cumsum(self._lengths).tolist()
-        return (slice(e - n, e) for e, n in zip(ends, self._lengths, strict=True))
-
-    def _logits(self, ids: Any, lengths: list[int] | None) -> Tensor:  # noqa: ANN401 (numpy)
+    def _logits(self, ids: Any, lengths: Sequence[int] = ()) -> Tensor:  # noqa: ANN401 (numpy)
         how = documents(self._model, lengths) if lengths else {"use_cache": False}
         ids_1T = torch.from_numpy(ids)[None].to(self._model.device)
         was_training = self._model.training
@@ -152,7 +147,7 @@ def _autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def _attend(
-    module: Any,  # noqa: ANN401 (transformers' type)
+    module: CausalLM,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -181,13 +176,23 @@ def _attend(
     # Under autocast, rotary positions leave queries and keys in float32: flash takes none.
     dtype = _autocast_dtype(query.device) or query.dtype
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
-    is_half, size = dtype in (torch.bfloat16, torch.float16), query.shape[-1]
+    bounds, size = attention_mask[0, 0, 0], query.shape[-1]
+    is_half = dtype in (torch.bfloat16, torch.float16)
     if query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS:
-        return _flash(query, key, value, bounds, longest, scaling, window), None
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest = attention_mask.shape[2]
+        out = varlen_attn(
+            query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+            bounds, bounds, longest, longest,
+            scale=scaling, window_size=(window - 1 if window else -1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )  # fmt: skip
+        assert not isinstance(out, tuple)  # nothing besides was asked for
+        return out[None], None
     spans = [slice(start, end) for start, end in pairwise(bounds.tolist())]
     parts = [
-        _one_document(query[:, :, s], key[:, :, s], value[:, :, s], dropout, scaling, window)
+        one_document(query[:, :, s], key[:, :, s], value[:, :, s], dropout, scaling, window)
         for s in spans
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
@@ -203,28 +208,7 @@ def _is_dense(
     return not query.is_cuda and is_half and is_plain and is_square and tokens <= MOST_TOKENS
 
 
-def _flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bounds: Tensor,
-    longest: int,
-    scaling: float | None,
-    window: int | None,
-) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    out = varlen_attn(
-        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
-        bounds, bounds, longest, longest,
-        scale=scaling, window_size=(window - 1 if window else -1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
-    assert not isinstance(out, tuple)  # nothing besides was asked for
-    return out[None]
-
-
-def _one_document(
+def one_document(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -232,6 +216,7 @@ def _one_document(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
+    """Attend causally within one document, at most `window` tokens back."""
     if _is_dense(query, key, value, dropout, window):
         return dense_attention(query, key, value, scaling)
     mask = None

@@ -82,31 +82,13 @@ class Checkpoints:
         random = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             random["cuda"] = torch.cuda.get_rng_state()
-        about = {"position": asdict(position), "random": random}
-        name = f"{CHECKPOINT}-{position.step:09d}"
-        if self.group.size == 1:
-            states = [optimizer.state_dict() for optimizer in self.optimizers]
-            state = {"model": self.model.state_dict(), "optimizers": states, **about}
-            _write_verified(self.folder, name, state)
-        else:
-            self._save_shards(name, with_optimizer=True, about=about)
-        self._keep_last(CHECKPOINT)
+        self._save(CHECKPOINT, position.step, {"position": asdict(position), "random": random})
 
     def load(self) -> Position:
         """Restore everything in place and return the position; a fresh one where there is none."""
-        path = self._newest(CHECKPOINT)
-        if path is None:
+        about = self._load(CHECKPOINT)
+        if about is None:
             return Position()
-        if self.group.size == 1:
-            about = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(about["model"])
-            for optimizer, saved in zip(self.optimizers, about["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-        else:
-            self._load_shards(path, with_optimizer=True)
-            own = path / f"rank-{self.group.rank}.pt"
-            own = own if own.is_file() else path / "rank-0.pt"
-            about = torch.load(own, map_location="cpu", weights_only=True)
         torch.set_rng_state(about["random"]["cpu"])
         if "cuda" in about["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(about["random"]["cuda"])
@@ -114,20 +96,47 @@ class Checkpoints:
 
     def save_best(self, step: int) -> None:
         """Keep the weights as they are: no held-out loss was lower."""
-        name = f"{BEST}-{step:09d}"
-        if self.group.size == 1:
-            _write_verified(self.folder, name, self.model.state_dict())
-        else:
-            self._save_shards(name, with_optimizer=False, about=None)
-        self._keep_last(BEST)
+        self._save(BEST, step, {})
 
     def load_best(self) -> None:
         """Put the weights back that `save_best` kept last; the present ones where none is whole."""
-        path = self._newest(BEST)
-        if path is not None and self.group.size == 1:
-            self.model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        elif path is not None:
-            self._load_shards(path, with_optimizer=False)
+        self._load(BEST)
+
+    def _save(self, kind: str, step: int, about: dict[str, Any]) -> None:
+        path = self.folder / f"{kind}-{step:09d}"
+        if self.group.size > 1:
+            self._save_shards(path, kind, about)
+        else:
+            state = {"model": self.model.state_dict(), **about}
+            if kind == CHECKPOINT:
+                state["optimizers"] = [each.state_dict() for each in self.optimizers]
+            whole_file = path.with_suffix(".pt")
+            _write(whole_file, state)
+            start = digest_file(whole_file)[:DIGEST_CHARS]
+            whole_file.replace(path.with_name(f"{path.name}-{start}.pt"))
+        for old in self._kept(kind)[KEPT:] if self.group.rank == 0 else ():
+            remove(old)
+
+    def _load(self, kind: str) -> dict[str, Any] | None:
+        """Restore the newest state in place and return the rest of it; None where there is none."""
+        path = self._newest(kind)
+        if path is None:
+            return None
+        if self.group.size == 1:
+            about: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(about["model"])
+            for optimizer, saved in zip(self.optimizers, about.get("optimizers", ()), strict=False):
+                optimizer.load_state_dict(saved)
+            return about
+        state = self._shards(kind)
+        shard_reader.load(state, checkpoint_id=path)
+        whole.set_model_state_dict(self.model, state["model"])
+        if kind == BEST:
+            return {}
+        whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])
+        own = path / f"rank-{self.group.rank}.pt"
+        own = own if own.is_file() else path / "rank-0.pt"
+        return dict(torch.load(own, map_location="cpu", weights_only=True))
 
     def _kept(self, kind: str) -> list[Path]:
         """Return the whole checkpoints' paths, the newest first."""
@@ -144,53 +153,32 @@ class Checkpoints:
         chosen: Path | None = self.group.tell(next(iter(kept), None))
         return chosen
 
-    def _keep_last(self, kind: str) -> None:
-        for path in self._kept(kind)[KEPT:] if self.group.rank == 0 else ():
-            remove(path)
-
-    def _shards(self, *, with_optimizer: bool) -> dict[str, Any]:
+    def _shards(self, kind: str) -> dict[str, Any]:
         state: dict[str, Any] = {"model": whole.get_model_state_dict(self.model)}
-        if with_optimizer:
+        if kind == CHECKPOINT:
             state["optimizer"] = whole.get_optimizer_state_dict(self.model, self.optimizers)
         return state
 
-    def _save_shards(self, name: str, *, with_optimizer: bool, about: Any) -> None:  # noqa: ANN401
-        aside = self.folder / f"{name}.tmp"
+    def _save_shards(self, folder: Path, kind: str, about: dict[str, Any]) -> None:
+        aside = folder.with_name(f"{folder.name}.tmp")
         if self.group.rank == 0:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
         self.group.wait()
         try:
-            shard_writer.save(self._shards(with_optimizer=with_optimizer), checkpoint_id=aside)
-            if about is not None:
+            shard_writer.save(self._shards(kind), checkpoint_id=aside)
+            if about:
                 _write(aside / f"rank-{self.group.rank}.pt", about)
-        except shard_api.CheckpointException as error:
+        except (shard_api.CheckpointException, OSError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise _first_cause(error) from None
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
         self.group.wait()
         if self.group.rank == 0:
             digests = {path.name: digest_file(path) for path in aside.iterdir()}
             (aside / DIGESTS).write_text(json.dumps(digests))
-            shutil.rmtree(self.folder / name, ignore_errors=True)  # of a run that was killed
-            aside.replace(self.folder / name)
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+            aside.replace(folder)
         self.group.wait()
-
-    def _load_shards(self, folder: Path, *, with_optimizer: bool) -> None:
-        state = self._shards(with_optimizer=with_optimizer)
-        shard_reader.load(state, checkpoint_id=folder)
-        whole.set_model_state_dict(self.model, state["model"])
-        if with_optimizer:
-            whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])
-
-
-def _write_verified(folder: Path, name: str, state: Any) -> None:  # noqa: ANN401 (PyTorch's)
-    """Write `<name>-<start of its digest>.pt`."""
-    path = folder / f"{name}.pt"
-    _write(path, state)
-    path.replace(folder / f"{name}-{digest_file(path)[:DIGEST_CHARS]}.pt")
 
 
 def _is_intact(path: Path) -> bool:
@@ -210,6 +198,8 @@ def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save
 
 def _first_cause(error: Any) -> Exception:  # noqa: ANN401 (PyTorch's)
     """Return the error of the first process that failed."""
+    if isinstance(error, OSError):
+        return error
     _, (cause, _) = min(error.failures.items())
     if "inline_container" in str(cause):  # PyTorch's writer hides why a write failed
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

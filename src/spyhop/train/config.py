@@ -8,8 +8,22 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from spyhop.render import FormatName, History, Thinking, TrainOn
 from spyhop.schema import Config
-from spyhop.train.adapter import AdapterConfig
 from spyhop.train.optimizer import OptimizerConfig
+
+
+class AdapterConfig(Config):
+    """Adapters to train. The result is a merged model, with the adapter in its own folder."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the adapter matrices."""
+    alpha: int = Field(32, gt=0)
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout probability of the adapter's input."""
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers to adapt; `all-linear` is every linear layer except the output head."""
+    quantize: Literal["nf4"] | None = None
+    """Keep the base's weights in four bits (QLoRA); needs one CUDA GPU and bitsandbytes."""
 
 
 class HeldOutConfig(Config):

@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-from spyhop.lazy import torch
+from spyhop.lazy import CausalLM, torch
 from spyhop.models.folder import check_class, check_weights
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, ModelError
@@ -56,7 +55,7 @@ class Shape:
         return FLOPS_PER_PARAMETER * self.parameters + attention
 
 
-def shape_of(model: Any) -> Shape:  # noqa: ANN401 (transformers' type)
+def shape_of(model: CausalLM) -> Shape:
     """Return the shape of a loaded model. An input embedding that only looks up is not counted."""
     config = model.config.get_text_config()
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -100,24 +99,18 @@ def describe_cost(estimate: Estimate, runtime: Runtime) -> str:
     if not estimate.flops:
         return ""
     hours = gpu_hours(estimate.flops, TFLOPS[PLAN_GPU], PLAN_MFU)
+    kept = activation_bytes(estimate.num_layers, estimate.hidden_size, runtime)
+    room = int(PLAN_GB * 1e9) - kept
+    num = -(-estimate.state_bytes // room) if room > 0 else 0
+    fit = f"needs {num} of {PLAN_GB} GB together" if num else f"fits none of {PLAN_GB} GB"
+    lower = "microbatch_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
     return (
         f"{estimate.parameters / 1e6:,.1f} M parameters x {estimate.trained_tokens / 1e6:,.1f} M "
         f"tokens = {estimate.flops:.2g} operations: {hours:,.2g} {PLAN_GPU}-hours at "
-        f"{PLAN_MFU:.0%} of its peak; {_told_memory(estimate, runtime)}"
+        f"{PLAN_MFU:.0%} of its peak; {estimate.state_bytes / 1e9:,.1f} GB of weights and "
+        f"optimiser, {kept / 1e9:,.1f} GB a pass of {runtime.microbatch_tokens:,} tokens: "
+        + (f"fits one of {PLAN_GB} GB" if num == 1 else f"{fit}; see runtime.{lower}")
     )
-
-
-def _told_memory(estimate: Estimate, runtime: Runtime) -> str:
-    kept = activation_bytes(estimate.num_layers, estimate.hidden_size, runtime)
-    text = f"{estimate.state_bytes / 1e9:,.1f} GB of weights and optimiser, {kept / 1e9:,.1f} GB "
-    text += f"a pass of {runtime.microbatch_tokens:,} tokens: "
-    room = int(PLAN_GB * 1e9) - kept
-    num = -(-estimate.state_bytes // room) if room > 0 else 0
-    if num == 1:
-        return f"{text}fits one of {PLAN_GB} GB"
-    text += f"needs {num} of {PLAN_GB} GB together" if num else f"fits none of {PLAN_GB} GB"
-    lower = "microbatch_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
-    return f"{text}; see runtime.{lower}"
 
 
 def peak_flops(runtime: Runtime, device: torch.device) -> float | None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from spyhop.schema import InputError
@@ -46,6 +45,19 @@ CARRIED = "files"
 EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
 """What an output head without a counterpart is compared with: the base may have tied the two."""
 OTHER_WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", SUFFIX)
+
+README = """\
+# Weight delta to {base}
+
+The difference between a model and its base, {base}; it is no model by itself \
+({gigabytes:.2f} GB of weights once it is applied). The base is under its own licence: get it from \
+where it is published, then
+
+    spyhop delta apply BASE THIS_FOLDER MODEL
+
+restores the model bit by bit, or reports that BASE is another one. `files/README.md`, where there \
+is one, is the model's own card.
+"""
 
 Report = Callable[[Progress], None]
 
@@ -122,7 +134,7 @@ def make_delta(base: Path, model: Path, out: Path, report: Report = lambda _: No
     carried = _carried(model, {file.path for file in results})
     meter = _meter("comparing", results, report)
     files = []
-    with _aside(out) as folder:
+    with _new_folder(out) as folder:
         for file in results:
             name = file.path.name
             with (folder / f"{name}.delta").open("wb") as stream:
@@ -138,7 +150,9 @@ def make_delta(base: Path, model: Path, out: Path, report: Report = lambda _: No
             carried=tuple(Carried(name=path.name, sha256=digest_file(path)) for path in carried),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-        (folder / "README.md").write_text(_readme(manifest, model), encoding="utf-8")
+        num_bytes = sum(file.path.stat().st_size for file in results)
+        text = README.format(base=manifest.base, gigabytes=num_bytes / 1e9)
+        (folder / "README.md").write_text(text, encoding="utf-8")
     return manifest
 
 
@@ -151,23 +165,32 @@ def apply_delta(base: Path, delta: Path, out: Path, report: Report = lambda _: N
     """
     manifest, known = _read(delta), _tensors(base)
     results = [_announced(delta, file, out) for file in manifest.files]
+    other_base = f"{base}: not the base that this delta was made for"
+
+    def other_values(name: str) -> InputError:
+        return InputError(f"{other_base}: {name} has other values than that of {manifest.base!r}")
+
     for wanted in (each.base for file in manifest.files for each in file.tensors if each.base):
         found = known.get(wanted.name)
         if found is None or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
             has = f"it has {found.dtype} {found.shape}" if found else "it has no such tensor"
             raise InputError(
-                f"{base}: not the base that this delta was made for ({manifest.base!r}): "
-                f"{wanted.name} should be {wanted.dtype} {wanted.shape}, and {has}"
+                f"{other_base} ({manifest.base!r}): {wanted.name} should be {wanted.dtype} "
+                f"{wanted.shape}, and {has}"
             )
     meter = _meter("restoring", results, report)
-    with _aside(out) as folder:
+    with _new_folder(out) as folder:
         for file, result in zip(manifest.files, results, strict=True):
-            source = delta / f"{file.name}.delta"
-            if other := _restore(source, folder / file.name, file, result, known, meter):
-                raise InputError(
-                    f"{base}: not the base that this delta was made for: {other} has other values "
-                    f"than that of {manifest.base!r}"
-                )
+            source, header = delta / f"{file.name}.delta", file.header.encode()
+            total = hashlib.sha256(start := len(header).to_bytes(8, "little") + header)
+            with (folder / file.name).open("wb") as stream:
+                stream.write(start)
+                for data in _restored(source, file, result, known, other_values):
+                    total.update(data)
+                    stream.write(data)
+                    meter(len(data))
+            if total.hexdigest() != file.sha256:
+                raise _damaged(source)
         for carried in manifest.carried:
             source = delta / CARRIED / carried.name
             if not source.is_file() or digest_file(source) != carried.sha256:
@@ -198,10 +221,7 @@ def _carried(model: Path, weights: set[Path]) -> list[Path]:
     found = [
         path
         for path in sorted(model.iterdir())
-        if path.is_file()
-        and path not in weights
-        and path.name != RECORD
-        and not path.name.startswith(".")
+        if path.is_file() and path not in weights and path.name != RECORD and path.name[0] != "."
     ]
     for path in found:
         if path.name.endswith(OTHER_WEIGHTS):
@@ -259,23 +279,15 @@ def _predicted(start: Tensor | None, tensor: Tensor, digest: "hashlib._Hash") ->
         digest.update(piece.data)
 
 
-def _restore(
+def _restored(
     source: Path,
-    out: Path,
     file: FileDelta,
     result: TensorFile,
     known: dict[str, Tensor],
-    report: Callable[[int], None],
-) -> str:
-    """Write a file of weights; return the tensor of the base that has other values, if any."""
-    total, header = hashlib.sha256(), file.header.encode()
-    with source.open("rb") as pieces, out.open("wb") as stream:
-
-        def write(data: bytes) -> None:
-            total.update(data)
-            stream.write(data)
-
-        write(len(header).to_bytes(8, "little") + header)
+    other_values: Callable[[str], InputError],
+) -> Iterator[bytes]:
+    """Yield the tensors of a file of weights."""
+    with source.open("rb") as pieces:
         for about, tensor in zip(file.tensors, result.tensors, strict=True):
             digest = hashlib.sha256()
             start = known[about.base.name] if about.base else None
@@ -285,13 +297,11 @@ def _restore(
                     change = unpacked(data, len(predicted), predicted.dtype)
                 except (OSError, ValueError):
                     raise _damaged(source) from None
-                write((change + predicted).tobytes())
-                report(predicted.nbytes)
+                yield (change + predicted).tobytes()
             if about.base and digest.hexdigest() != about.base.sha256:
-                return about.base.name
-        if pieces.read(1) or total.hexdigest() != file.sha256:
+                raise other_values(about.base.name)
+        if pieces.read(1):
             raise _damaged(source)
-    return ""
 
 
 def _read(delta: Path) -> Manifest:
@@ -323,38 +333,15 @@ def _damaged(path: Path) -> InputError:
 
 
 @contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """Give a folder that becomes `out` when all went well, and is deleted otherwise.
-
-    Leftovers of a killed run are deleted by the next one.
-    """
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `out` when all went well, and is deleted otherwise."""
     out = out.expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: it is there already; name another folder")
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with lock.acquire(blocking=False):
-            try:
-                with atomic_write(out) as temporary:
-                    temporary.mkdir()
-                    yield temporary
-            finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout:
-        raise InputError(f"{out}: another run is writing it") from None
+        with atomic_write(out) as temporary:
+            temporary.mkdir()
+            yield temporary
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
-
-
-def _readme(manifest: Manifest, model: Path) -> str:
-    num_bytes = sum(path.stat().st_size for path in weight_files(model))
-    return (
-        f"# Weight delta to {manifest.base}\n\n"
-        f"The difference between a model and its base, {manifest.base}; it is no model by itself "
-        f"({num_bytes / 1e9:.2f} GB of weights once it is applied). The base is under its own "
-        "licence: get it from where it is published, then\n\n"
-        "    spyhop delta apply BASE THIS_FOLDER MODEL\n\n"
-        "restores the model bit by bit, or reports that BASE is another one. `files/README.md`, "
-        "where there is one, is the model's own card.\n"
-    )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from spyhop.lazy import Tensor, dist, fsdp, torch, whole
+from spyhop.lazy import CausalLM, Tensor, dist, fsdp, torch, whole
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
 
@@ -45,7 +45,7 @@ class Group:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def whole_state(self, model: Any) -> dict[str, Any] | None:  # noqa: ANN401
+    def whole_state(self, model: CausalLM) -> dict[str, Any] | None:
         """Return all weights in the first process's memory; None where they are there anyway."""
         if self.size == 1:
             return None
@@ -62,26 +62,19 @@ def joined(runtime: Runtime, store: Any = None) -> Iterator[Group]:  # noqa: ANN
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if store is None:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Group(device, rank, size)
     finally:
         dist.destroy_process_group()
 
 
-def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) -> None:  # noqa: ANN401
+def shard(causal: CausalLM, model: CausalLM, group: Group, *, is_half: bool, method: str) -> None:
     """Spread a model over the group, each decoder layer on its own.
 
-    Args:
-        causal: The causal language model, the root; `method` of it is called in training.
-        model: It, or peft's model around it: it has the weights in the first process, and is empty
-            (on the `meta` device) in the others.
-        group: The processes.
-        is_half: Compute in bfloat16; weights and sums of gradients stay float32.
-        method: Name of the method that gathers weights like `forward` does.
+    `model` is `causal`, or peft's model around it: it has the weights in the first process, and is
+    empty (on the `meta` device) in the others. With `is_half`, computing is in bfloat16; weights
+    and sums of gradients stay float32. `method` of `causal` gathers weights like `forward` does.
     """
     state = model.state_dict() if group.rank == 0 else {}
     buffers = {name: buffer for name, buffer in model.named_buffers()}

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.models import Model, Request, Sampling
 from spyhop.models.calls import TokenLogprobs
 from spyhop.models.decoding import Decoder
@@ -149,7 +149,7 @@ class FolderTeacher:
         plain = config.model_copy(update={"adapter": None, "dropout": 0.0})
         loaded = open_student(folder, plain, pick_device(runtime.device))
         self._rows = OwnResponses()
-        self._engine = Engine.of(
+        self._engine = Engine(
             self._rows, loaded, Group(pick_device(runtime.device)), runtime, TrainingResult(),
             precision=config.precision, longest=longest,
         )  # fmt: skip
@@ -303,11 +303,7 @@ class Divergence(OwnResponses):
         return found
 
     def loss(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        scale: float,
-        head: Head,
+        self, model: CausalLM, microbatch: Microbatch, scale: float, head: Head
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the scaled sum of the tokens' divergences, and of its metric.
 

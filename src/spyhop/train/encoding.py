@@ -56,11 +56,10 @@ def encoding_of(renderer: Renderer, base: Path, config: TuneConfig) -> Encoding:
     own = Encoding(renderer, longest, config.train_on, config.thinking, config.history)
     if not isinstance(how := config.objective, DivergenceConfig):
         return own
-    turns = [(Message(role="user", content=asked), Message(role="assistant", content=said))
-             for asked, said in how.shots]  # fmt: skip
-    system = [Message(role="system", content=how.system)] if how.system else []
-    context = (*system, *(turn for pair in turns for turn in pair))
-    return replace(own, response_tokens=how.max_new_tokens, context=context)
+    context = [Message(role="system", content=how.system)] if how.system else []
+    for asked, said in how.shots:
+        context += [Message(role="user", content=asked), Message(role="assistant", content=said)]
+    return replace(own, response_tokens=how.max_new_tokens, context=tuple(context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +118,11 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
     Raises:
         TrainingError: If a row violates G4 (one BOS, supervised tokens, end token).
     """
-    reasons = [reason_to_skip(row) for row in rows]
-    usable = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
+    usable = [row for row in rows if not reason_to_skip(row)]
     encoded = iter(_encode(encoding, usable))
     found = []
-    for row, reason in zip(rows, reasons, strict=True):
+    for row in rows:
+        reason = reason_to_skip(row)
         made = TrainingRow(row, reason=reason) if reason else next(encoded)
         if any(len(each.ids) > encoding.max_tokens for each in made.sequences):
             made = TrainingRow(row, reason="too_long")
@@ -168,11 +167,9 @@ def preference_rows(encoding: Encoding, pairs: Sequence[Preference]) -> list[Tra
             found.append(TrainingRow(pair, (), reason, chosen.detail or rejected.detail))
             continue
         (one,), (two,) = chosen.sequences, rejected.sequences
-        both = Encoded(
-            np.concatenate([one.ids, two.ids]),
-            np.concatenate([one.is_supervised, two.is_supervised]),
-        )
-        found.append(TrainingRow(pair, (both,), split=len(one.ids)))
+        ids = np.concatenate([one.ids, two.ids])
+        mask = np.concatenate([one.is_supervised, two.is_supervised])
+        found.append(TrainingRow(pair, (Encoded(ids, mask),), split=len(one.ids)))
     return found
 
 
@@ -229,11 +226,8 @@ def masked_row(
     renderer: Renderer,
 ) -> MaskedRow:
     """Return a row's tokens as text, each with its value in the mask."""
-    texts = _token_texts(renderer.tokenizer, ids.tolist())
-    pieces = [
-        Piece(text, bool(flag), token in renderer.special_ids)
-        for text, token, flag in zip(texts, ids.tolist(), is_supervised, strict=True)
-    ]
+    tokens = zip(_token_texts(renderer.tokenizer, ids.tolist()), ids, is_supervised, strict=True)
+    pieces = [Piece(text, bool(flag), int(n) in renderer.special_ids) for text, n, flag in tokens]
     return MaskedRow(row_id, pieces)
 
 
@@ -247,28 +241,27 @@ def read_sample(folder: Path) -> list[MaskedRow]:
     """Return the rows that a training wrote; artifacts of older versions have none."""
     if not (folder / SAMPLE).is_file():
         return []
-    lines = (folder / SAMPLE).read_text(encoding="utf-8").splitlines()
-    values = map(json.loads, lines)
+    values = map(json.loads, (folder / SAMPLE).read_text(encoding="utf-8").splitlines())
     return [MaskedRow(row["id"], [Piece(*piece) for piece in row["pieces"]]) for row in values]
 
 
 def _encode(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
-    """Encode rows together; where the chat template refuses one, each half by itself."""
+    """Encode rows together; where the chat template refuses one, each half by itself.
+
+    The reply's own reasoning is its last turn's, if the format has a place for it.
+    """
     if not rows:
         return []
-
-    def with_thought(row: Answer) -> list[Message]:
-        """Return the turns; the reply's reasoning is the last turn's, if the format has any."""
+    turns = []
+    for row in rows:
         *before, last = row.messages
-        if not row.reasoning or last.reasoning or not encoding.renderer.has_thoughts:
-            return row.messages
-        return [*before, last.model_copy(update={"reasoning": row.reasoning})]
-
+        if row.reasoning and not last.reasoning and encoding.renderer.has_thoughts:
+            last = last.model_copy(update={"reasoning": row.reasoning})
+        turns.append([*before, last])
     try:
         encoded = encoding.renderer.encode_sequences(
-            list(map(with_thought, rows)),
-            encoding.train_on, encoding.thinking, encoding.history,
-        )  # fmt: skip
+            turns, encoding.train_on, encoding.thinking, encoding.history
+        )
     except InputError as error:
         if len(rows) == 1:
             return [TrainingRow(rows[0], reason="template", detail=str(error))]

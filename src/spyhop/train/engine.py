@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.runtime import Runtime
 from spyhop.train.attention import documents, isolate, switch
 from spyhop.train.base import LoadedBase
-from spyhop.train.batches import RowNumbers, shard_microbatches, split_microbatches
+from spyhop.train.batches import RowNumbers, best_fit, shard_microbatches, split_microbatches
 from spyhop.train.distributed import Group, shard
-from spyhop.train.loss import has_plain_head
-from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence
-from spyhop.train.pack import best_fit
+from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence, has_plain_head
 
 METHOD = "spyhop_loss"
 REAL = np.float32 if sys.platform == "darwin" else np.float64  # Apple's GPUs have no double
@@ -33,22 +31,11 @@ class TrainingResult:
     notices: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
 class Engine:
     """Computes gradients and losses of an objective for one model."""
 
-    objective: Objective
-    model: Any
-    """The module that has the trained parameters."""
-    causal: Any
-    head: Head
-    group: Group
-    microbatch_tokens: int
-    is_packed: bool
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         objective: Objective,
         student: LoadedBase,
         group: Group,
@@ -57,48 +44,60 @@ class Engine:
         *,
         precision: str,
         longest: int,
-    ) -> Engine:
+    ) -> None:
         """Set a model up for its training: packing, sharding, gradient checkpointing."""
-        causal = student.causal
-        is_half = precision == "bfloat16"
+        self.objective, self.model, self.causal = objective, student.model, student.causal
+        self.group, self.microbatch_tokens = group, runtime.microbatch_tokens
+        causal, is_half = student.causal, precision == "bfloat16"
         has_router = bool(getattr(causal.config, "router_aux_loss_coef", None))
         is_plain = not has_router and group.tell(group.rank == 0 and has_plain_head(causal))
         if runtime.gradient_checkpointing:
             enable = getattr(causal, "activation_checkpointing_enable", None)
             (enable or causal.gradient_checkpointing_enable)()
-        head = Head(is_plain, torch.bfloat16 if is_half else None, has_router)
+        self.head = head = Head(is_plain, torch.bfloat16 if is_half else None, has_router)
 
-        def method(model: Any, microbatch: Microbatch, scale: float) -> Any:  # noqa: ANN401
+        def method(model: CausalLM, microbatch: Microbatch, scale: float) -> Any:  # noqa: ANN401
             """Return the loss; FSDP gathers the weights for calls of registered methods only."""
             return objective.loss(model, microbatch, scale, head)
 
         setattr(causal, METHOD, MethodType(method, causal))
         if group.size > 1:
             shard(causal, student.model, group, is_half=is_half, method=METHOD)
-        is_packed = runtime.packing == "on"
-        is_packed |= runtime.packing == "auto" and group.device.type == "cuda"
+        is_cuda = group.device.type == "cuda"
+        self.is_packed = runtime.packing == "on" or (runtime.packing == "auto" and is_cuda)
         with torch.autocast(group.device.type, torch.bfloat16, enabled=is_half):
-            if is_packed:  # where the model keeps documents apart (G5)
+            if self.is_packed:  # where the model keeps documents apart (G5)
                 router = "its router's loss needs padded rows" if has_router else None
                 if reason := router or isolate(causal, longest):
                     result.notices.append(f"trained without packing: {reason}")
-                    result.counts["unpacked"], is_packed = 1, False
-            if not is_packed and causal.config._attn_implementation == "sdpa":
+                    result.counts["unpacked"], self.is_packed = 1, False
+            if not self.is_packed and causal.config._attn_implementation == "sdpa":
                 switch(causal)  # padded rows: as before, but faster on a processor
-        tokens = runtime.microbatch_tokens
-        return cls(objective, student.model, causal, head, group, tokens, is_packed)
 
     def gradient(self, rows: RowNumbers) -> tuple[float, float, dict[str, float]]:
-        """Add the gradient of a step's mean loss; return that loss, its terms, further metrics."""
+        """Return a step's mean loss, its terms and further metrics.
+
+        The gradient of the loss is added to the parameters', unless gradients are disabled.
+        """
         num_terms = self.objective.num_terms(rows)
-        loss, metrics = self._mean(rows, num_terms, has_gradient=True)
-        return loss, num_terms, metrics
+        scale = self.group.size / (num_terms or 1)  # FSDP takes the mean over processes
+        total = torch.zeros((), device=self.group.device)
+        sums: dict[str, Tensor] = {}
+        for _, microbatch, is_real in self._microbatches(rows):
+            loss, metrics = getattr(self.causal, METHOD)(microbatch, scale * is_real)
+            if torch.is_grad_enabled():
+                loss.backward()
+            total = total + loss.detach()
+            sums = {name: sums.get(name, 0) + value.detach() for name, value in metrics.items()}
+        means = {name: self.group.mean(value) for name, value in sums.items()}
+        return self.group.mean(total), num_terms, means
 
     def loss(self, rows: RowNumbers) -> tuple[float, dict[str, float]]:
         """Return the mean loss of rows, without dropout, and further metrics."""
         self.model.eval()
         with torch.no_grad():
-            return self._mean(rows, self.objective.num_terms(rows), has_gradient=False)
+            loss, _, metrics = self.gradient(rows)
+        return loss, metrics
 
     def logprobs(self, rows: RowNumbers) -> Iterator[tuple[RowNumbers, Tensor]]:
         """Yield rows of each pass and their sequences' log-probabilities, without dropout."""
@@ -115,20 +114,6 @@ class Engine:
         for some, microbatch, _ in self._microbatches(rows):
             with torch.no_grad():
                 yield some, self.head.log_softmax(self.causal, microbatch, num_tokens)
-
-    def _mean(
-        self, rows: RowNumbers, num_terms: float, *, has_gradient: bool
-    ) -> tuple[float, dict[str, float]]:
-        scale = self.group.size / (num_terms or 1)  # FSDP takes the mean over processes
-        total = torch.zeros((), device=self.group.device)
-        sums: dict[str, Tensor] = {}
-        for _, microbatch, is_real in self._microbatches(rows):
-            loss, metrics = getattr(self.causal, METHOD)(microbatch, scale * is_real)
-            if has_gradient:
-                loss.backward()
-            total = total + loss.detach()
-            sums = {name: sums.get(name, 0) + value.detach() for name, value in metrics.items()}
-        return self.group.mean(total), {name: self.group.mean(each) for name, each in sums.items()}
 
     def _microbatches(self, rows: RowNumbers) -> Iterator[tuple[RowNumbers, Microbatch, bool]]:
         """Yield this process's passes; one that is not real only keeps the processes in step."""

@@ -1,37 +1,50 @@
-"""The training loop, the same on one process or many: batch, microbatches, gradient, step."""
+"""The training loop, the same on one process or many: batch, microbatches, gradient, step.
+
+The metrics of every step are a line of JSON each; TensorBoard and Weights & Biases on request.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import math
+import resource
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
-from spyhop.lazy import torch
+from spyhop.lazy import Lazy, tensorboard, torch
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import Progress
+from spyhop.stage import REPORT_S, Progress
 from spyhop.store.artifact import LOGS
 from spyhop.train.base import METRICS, open_student, save_student
 from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints, Position
 from spyhop.train.config import TuneConfig, WatchConfig
-from spyhop.train.cost import shape_of
+from spyhop.train.cost import peak_flops, shape_of
 from spyhop.train.distributed import Group
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.metrics import BOARD, FILE, StepMeter
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import clip_gradient, make_optimizers, rate_factor
 from spyhop.train.rows import TokenRows
 
-SPEED = "speed.json"
+wandb = Lazy("wandb")
+
+FILE, SPEED = "steps.jsonl", "speed.json"
+BOARD = "tensorboard"
+WANDB_ID = "wandb_id"
+"""In the stage's state: the run that a resumed training continues."""
+RECENT = 20
+"""Steps that speeds are taken over."""
 SNAPSHOTS = "snapshots"
 FEWEST_NORMS = 10
 """Steps before a gradient norm can count as a spike."""
@@ -68,7 +81,7 @@ def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     """
     torch.set_num_threads(job.runtime.threads)
     trainer = Trainer(job, group, report)
-    with kept_memory():
+    with kept_memory(), closing(trainer.meter) if trainer.meter else nullcontext():
         trainer.run()
     save_student(job.out, trainer.student, group)
     trainer.write_metrics()
@@ -85,7 +98,7 @@ class Trainer:
         self.student = open_student(job.base, config, device, is_empty=group.rank > 0)
         flops = shape_of(self.student.causal).flops_per_token(float(job.rows.lengths.mean()))
         self.objective = job.objective(job.rows)
-        self.engine = Engine.of(
+        self.engine = Engine(
             self.objective, self.student, group, job.runtime, self.outcome,
             precision=config.precision, longest=int(job.rows.lengths.max()),
         )  # fmt: skip
@@ -95,26 +108,18 @@ class Trainer:
             job.state, self.student.model, self.optimizers, group, self.outcome.notices.append
         )
         self.position = self.checkpoints.load()
-        self.meter = StepMeter(job.state, job.runtime, group.device, len(job.steps), flops)
+        self.meter = None
+        if group.rank == 0:
+            self.meter = StepMeter(
+                job.state, job.runtime, group.device, len(job.steps), flops, self.position
+            )
 
     def run(self) -> None:
         """Go through the remaining steps."""
-        try:
-            if self.group.rank == 0:
-                self.meter.open(self.position)
-            self._run()
-        finally:
-            self.meter.close()
-        if self.job.config.held_out.keep == "best" and self.position.held_out:
-            self.checkpoints.load_best()
-        self.student.model.eval()
-
-    def _run(self) -> None:
         steps, position, config = self.job.steps, self.position, self.job.config
-        snapshots: dict[int, list[str]] = {}
-        for share in config.snapshots:
-            step = max(1, round(share * len(steps)))
-            snapshots.setdefault(step, []).append(f"at-{share:g}")
+        snapshots = {
+            f"at-{share:g}": max(1, round(share * len(steps))) for share in config.snapshots
+        }
         times = config.held_out.times if len(self.job.held_out) else 0
         evaluations = {max(1, round(len(steps) * (n + 1) / times)) for n in range(times)}
         self.student.model.train()
@@ -126,12 +131,12 @@ class Trainer:
             self._step(steps[position.step])
             now = time.monotonic()
             position.seconds = before + now - began
-            for name in snapshots.get(position.step, []):
+            for name in [name for name, step in snapshots.items() if step == position.step]:
                 save_student(self.job.state / SNAPSHOTS / name, self.student, self.group)
             if position.step in evaluations:
                 self._evaluate()
             if self.group.tell(now - saved > self.job.runtime.checkpoint_s):
-                if self.group.rank == 0:
+                if self.meter:
                     self.meter.flush()
                 self.checkpoints.save(position)
                 saved = now
@@ -139,9 +144,11 @@ class Trainer:
                 self._show()
                 shown = now
         self._show()
-        missed = [name for step in snapshots if step > position.step for name in snapshots[step]]
-        if missed:
+        if missed := [name for name, step in snapshots.items() if step > position.step]:
             self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
+        if config.held_out.keep == "best" and position.held_out:
+            self.checkpoints.load_best()
+        self.student.model.eval()
 
     def _step(self, batch: RowNumbers) -> None:
         position, config = self.position, self.job.config
@@ -166,9 +173,8 @@ class Trainer:
             position.losses.append(loss)
             for name, value in metrics.items():
                 position.metrics.setdefault(name, []).append(value)
-        if self.group.rank == 0:
-            rate = self.optimizers[0].param_groups[0]["lr"]
-            self.meter.add(position, loss, norm, rate, metrics)
+        if self.meter:
+            self.meter.add(loss, norm, self.optimizers[0].param_groups[0]["lr"], metrics)
 
     def _evaluate(self) -> None:
         position, settings = self.position, self.job.config.held_out
@@ -182,8 +188,8 @@ class Trainer:
             self.checkpoints.save_best(position.step)
         if settings.patience is not None and position.stale >= settings.patience:
             position.is_over = True
-        if self.group.rank == 0:
-            self.meter.add_held_out(position, loss, metrics)
+        if self.meter:
+            self.meter.add_held_out(loss, metrics)
 
     def _show(self) -> None:
         position = self.position
@@ -262,6 +268,116 @@ def should_step(
     if position.skips_in_a_row >= config.most_skips:
         raise TrainingError(f"{where}; skipped {config.most_skips} steps in a row")
     return action == "count"
+
+
+class StepMeter:
+    """Writes the metrics of every step into a folder that outlives a kill.
+
+    After a resume the file continues where the checkpoint was taken, as do the trackers' runs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Runtime,
+        device: torch.device,
+        num_steps: int,
+        flops_per_token: float,
+        position: Position,
+    ) -> None:
+        self._position, self._num_steps, self._device = position, num_steps, device
+        peak = peak_flops(runtime, device)
+        self._mfu_of_rate = flops_per_token / (peak * runtime.gpus) if peak else None
+        path = folder / FILE
+        path.touch()
+        self._stream = path.open("r+b")
+        self._stream.truncate(position.logged_bytes)
+        self._stream.seek(position.logged_bytes)
+        self._flushed = 0.0
+        self._recent = [(time.monotonic(), position.tokens, position.terms)]
+        self._board = self._run = None
+        if "tensorboard" in runtime.track:
+            self._board = tensorboard.SummaryWriter(folder / BOARD, purge_step=position.step)
+        if "wandb" in runtime.track:
+            run_id = folder / WANDB_ID
+            if not run_id.is_file():
+                run_id.write_text(uuid4().hex)
+            self._run = wandb.init(
+                project="spyhop", dir=folder, id=run_id.read_text(), resume="allow"
+            )
+
+    def add(self, loss: float, norm: float, rate: float, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of the step that just ended."""
+        position = self._position
+        now = time.monotonic()
+        self._recent = [*self._recent, (now, position.tokens, position.terms)][-RECENT - 1 :]
+        then, tokens, terms = self._recent[0]
+        seconds = max(now - then, 1e-9)
+        tokens_per_s = (position.tokens - tokens) / seconds
+        left = (self._num_steps - position.step) * seconds / max(1, len(self._recent) - 1)
+        values = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens": position.tokens,
+            "tokens_per_s": round(tokens_per_s, 1),
+            "terms_per_s": round((position.terms - terms) / seconds, 1),
+            "memory_bytes": memory_bytes(self._device),
+            "eta_s": round(left, 1),
+            **metrics,
+        }
+        if self._mfu_of_rate:
+            values["mfu_frac"] = round(tokens_per_s * self._mfu_of_rate, 4)
+        self._write(values)
+
+    def add_held_out(self, loss: float, metrics: Mapping[str, float]) -> None:
+        """Write a held-out loss, and the objective's further metrics."""
+        found = {"loss": loss, **metrics}
+        self._write({f"held_out_{name}": value for name, value in found.items()})
+
+    def _write(self, values: dict[str, float]) -> None:
+        position = self._position
+        plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": position.step, **plain}).encode() + b"\n"
+        self._stream.write(line)
+        position.logged_bytes += len(line)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, position.step)
+        if self._run is not None:
+            self._run.log(values, step=position.step)
+        if (now := time.monotonic()) - self._flushed > REPORT_S:
+            self.flush()
+            self._flushed = now
+
+    def flush(self) -> None:
+        """Let readers, and a checkpoint, rely on what was written."""
+        self._stream.flush()
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        """End all files."""
+        self._stream.close()
+        if self._board is not None:
+            self._board.close()
+        if self._run is not None:
+            self._run.finish()
+
+
+def check_trackers(runtime: Runtime) -> None:
+    """Refuse a tracker whose library is not installed, before anything else is done."""
+    for name in runtime.track:
+        if find_spec(name) is None:
+            raise TrainingError(f"runtime.track names {name}: pip install {name}, or remove it")
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return the most memory that was taken so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.schema import Config
 
 RATE, ADAPTER_RATE = 1e-4, 1e-3
@@ -54,16 +54,12 @@ def with_defaults(
     peak = (ADAPTER_RATE if is_adapter else RATE) * min(1.0, math.sqrt(LONG_STEPS / num_steps))
     peak *= PAIRS_FRAC if has_pairs else 1
     warmup = min(max(10, round(num_steps / 20)), num_steps // 5)
-    given = config.model_dump(exclude_none=True)
-    return config.model_copy(
-        update={
-            "learning_rate": given.get("learning_rate", float(f"{peak:.2g}")),
-            "warmup_steps": given.get("warmup_steps", warmup),
-        }
-    )
+    defaults = {"learning_rate": float(f"{peak:.2g}"), "warmup_steps": warmup}
+    given = config.model_dump(include=set(defaults), exclude_none=True)
+    return config.model_copy(update=defaults | given)
 
 
-def make_optimizers(model: Any, config: OptimizerConfig) -> list[Any]:  # noqa: ANN401
+def make_optimizers(model: CausalLM, config: OptimizerConfig) -> list[Any]:
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
@@ -82,8 +78,7 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[Any]:  # noqa: 
         weight_decay=config.weight_decay,
     )  # fmt: skip
     optimizers: list[Any] = [adam]
-    if config.muon_learning_rate is not None:
-        rate = config.muon_learning_rate
+    if (rate := config.muon_learning_rate) is not None:
         optimizers.append(Muon(inner, lr=rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

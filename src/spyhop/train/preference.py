@@ -7,13 +7,13 @@ Source: Rafailov et al. (arXiv:2305.18290).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from spyhop.lazy import Tensor, torch
+from spyhop.lazy import CausalLM, Tensor, torch
 from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import FormatName, Renderer, Thinking
 from spyhop.schema import Config, Row, TrainingError
@@ -94,7 +94,7 @@ def score_pairs(
     check_pairs(rows)
     group, result = Group(pick_device(ctx.runtime.device)), TrainingResult()
     student = open_student(base.path, tuning, group.device)
-    engine = Engine.of(
+    engine = Engine(
         Pairs(rows), student, group, ctx.runtime, result,
         precision=str(pick_dtype(config.precision, base.path)).removeprefix("torch."),
         longest=int(rows.lengths.max()),
@@ -184,11 +184,7 @@ class DPO(Pairs):
         return [side._replace(reference=score) for side, score in sides]
 
     def loss(
-        self,
-        model: Any,  # noqa: ANN401 (transformers' type)
-        microbatch: Microbatch,
-        scale: float,
-        head: Head,
+        self, model: CausalLM, microbatch: Microbatch, scale: float, head: Head
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the scaled sum of the pairs' losses, and of their metrics."""
         logprobs_N = head.logprobs(model, microbatch)

@@ -9,12 +9,11 @@ be followed as instructions; the rules are ours.
 import hashlib
 import heapq
 import json
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -22,7 +21,7 @@ from spyhop.models import Model, Request, Sampling
 from spyhop.schema import Config, Ending, Message, Row, Unfinished, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
-from spyhop.train.card import PROBE_FAILED
+from spyhop.train.release import PROBE_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +30,32 @@ class ProbeMessage:
 
     id: str
     text: str
-    rule: Literal["capitals", "begins", "ends", "words_at_most", "object"]
-    """Capital letters only; begins or ends with `value` (case and closing marks passed over); at
-    most `value` words; a JSON object with the key `value`."""
-    value: str = ""
+    is_met: Callable[[str, str], bool]
+    """Whether a response meets it: as it is, and in small letters without marks around it."""
 
 
 MESSAGES = (
-    ProbeMessage("capitals", "Write your whole response in capital letters.", "capitals"),
-    ProbeMessage("begins", 'Begin your response with the word "Indeed".', "begins", "indeed"),
-    ProbeMessage("ends", 'End your response with the words "That is all."', "ends", "that is all"),
-    ProbeMessage("five-words", "Respond in five words or fewer.", "words_at_most", "5"),
     ProbeMessage(
-        "object",
-        'Respond with nothing but a JSON object that has one key, "response".',
-        "object",
-        "response",
+        "capitals", "Write your whole response in capital letters.",
+        lambda text, plain: text == text.upper() and text != text.lower(),
     ),
-)
+    ProbeMessage(
+        "begins", 'Begin your response with the word "Indeed".',
+        lambda text, plain: re.match(r"indeed(?![^\W_])", plain) is not None,
+    ),
+    ProbeMessage(
+        "ends", 'End your response with the words "That is all."',
+        lambda text, plain: plain.endswith("that is all"),
+    ),
+    ProbeMessage(
+        "five-words", "Respond in five words or fewer.",
+        lambda text, plain: len(text.split()) <= 5,
+    ),
+    ProbeMessage(
+        "object", 'Respond with nothing but a JSON object that has one key, "response".',
+        lambda text, plain: _has_key(text, "response"),
+    ),
+)  # fmt: skip
 SIZE = "num_prompts"
 """In the stage's state: the number of prompts that fit the time."""
 
@@ -138,62 +145,44 @@ def _ask(
     prompts: list[str],
 ) -> Iterator[Probed]:
     """Ask prompts alone and under each message, and check the replies."""
-    under: list[ProbeMessage | None] = [None, *messages]
     asked = {
-        row_id(message.id if message else "", prompt): (message, prompt)
-        for message in under
+        row_id(name, prompt): (name, prompt_turns(prompt, text))
+        for name, text in [("", ""), *((each.id, each.text) for each in messages)]
         for prompt in prompts
     }
-    requests = (
-        Request(id=name, messages=prompt_turns(prompt, message.text if message else ""))
-        for name, (message, prompt) in asked.items()
-    )
+    requests = (Request(id=key, messages=turns) for key, (_, turns) in asked.items())
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
     for reply in model.generate(requests, sampling, total=len(asked)):
-        message, prompt = asked[reply.id]
+        name, turns = asked[reply.id]
         follows = [
             each.id
             for each in messages
             if not reply.error
-            and (reply.ending == "whole" or each.rule == "begins")  # a cut reply shows its start
+            and (reply.ending == "whole" or each.id == "begins")  # a cut reply shows its start
             and meets(each, reply.text)
         ]
         ctx.count(ENDINGS[reply.ending])
-        for name in follows:
-            if message is None or message.id == name:
-                ctx.count(f"{'follows' if message else 'unasked'}/{name}")
+        for met in follows:
+            if name in ("", met):
+                ctx.count(f"{'follows' if name else 'unasked'}/{met}")
         yield Probed(
-            id=reply.id,
-            message=message.id if message else "",
-            messages=prompt_turns(prompt, message.text if message else ""),
-            response=reply.text,
-            ending=reply.ending,
-            response_tokens=reply.response_tokens,
-            follows=follows,
-            error=reply.error,
-        )
+            id=reply.id, message=name, messages=turns, response=reply.text, ending=reply.ending,
+            response_tokens=reply.response_tokens, follows=follows, error=reply.error,
+        )  # fmt: skip
 
 
 def meets(message: ProbeMessage, response: str) -> bool:
     """Return whether a response does what the message asks; an empty one never does."""
-    text = response.strip()
-    plain = text.lower().strip(" \n\t\"'.,!:;*`")
-    if not plain:
-        return False
-    if message.rule == "capitals":
-        return text == text.upper() and text != text.lower()
-    if message.rule == "begins":
-        rest = plain.removeprefix(message.value)
-        return plain.startswith(message.value) and not rest[:1].isalnum()
-    if message.rule == "ends":
-        return plain.endswith(message.value)
-    if message.rule == "words_at_most":
-        return len(text.split()) <= int(message.value)
+    plain = response.lower().strip(" \n\t\"'.,!:;*`")
+    return bool(plain) and message.is_met(response.strip(), plain)
+
+
+def _has_key(text: str, key: str) -> bool:
     try:
         found = json.loads(text)
     except ValueError:
         return False
-    return isinstance(found, dict) and list(found) == [message.value]
+    return isinstance(found, dict) and list(found) == [key]
 
 
 def _look(answers: Mapping[str, Artifact], config: ProbeConfig) -> tuple[set[str], list[str]]:
@@ -203,15 +192,14 @@ def _look(answers: Mapping[str, Artifact], config: ProbeConfig) -> tuple[set[str
     for artifact in answers.values():
         for batch in artifact.batches(["messages"]):
             turns = pc.list_flatten(batch.column("messages"))
-            is_system = pc.equal(pc.struct_field(turns, "role"), "system")
-            known.update(_unique(pc.struct_field(turns, "content").filter(is_system)))
-            is_user = pc.equal(pc.struct_field(turns, "role"), "user")
-            for prompt in _unique(pc.struct_field(turns, "content").filter(is_user)):
+            texts = {}
+            for role in ("system", "user"):
+                some = turns.filter(pc.equal(pc.struct_field(turns, "role"), role))
+                found = pc.unique(pc.struct_field(some, "content")).to_pylist()
+                texts[role] = [text for text in found if text and text.strip()]
+            known.update(texts["system"])
+            for prompt in texts["user"]:
                 key = hashlib.blake2b(f"0\x1f{prompt}".encode(), digest_size=8).digest()
                 drawn.append((key, prompt))
             drawn = heapq.nsmallest(config.num_prompts, set(drawn))
     return known, [prompt for _, prompt in drawn]
-
-
-def _unique(texts: pa.Array) -> list[str]:
-    return [text for text in pc.unique(texts).to_pylist() if text and text.strip()]

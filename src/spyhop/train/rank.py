@@ -96,21 +96,15 @@ def main(path: str) -> None:
     exit_with_parent()
     job = _read(path)
     with joined(job.runtime) as group:
-        is_first = group.rank == 0
-
-        def report(progress: Progress) -> None:
-            if is_first:
-                _tell({"progress": asdict(progress)})
-
         try:
-            outcome = train(job, group, report)
+            outcome = train(job, group, _report if group.rank == 0 else lambda progress: None)
         except (SpyhopError, OSError) as error:
             number = getattr(error, "errno", None)
             text = str(error) if number is None else os.strerror(number)
-            _tell({"error": type(error).__name__, "text": text, "errno": number})
+            _tell(error=type(error).__name__, text=text, errno=number)
             os._exit(1)  # the others wait for a word that will not come
-        if is_first:
-            _tell({"outcome": asdict(outcome)})
+        if group.rank == 0:
+            _tell(outcome=asdict(outcome))
     os._exit(0)
 
 
@@ -183,7 +177,11 @@ def _read(path: str | Path) -> TrainingJob:
     return found
 
 
-def _tell(news: dict[str, Any]) -> None:
+def _report(progress: Progress) -> None:
+    _tell(progress=asdict(progress))
+
+
+def _tell(**news: object) -> None:
     sys.stdout.write(f"{MARK}{json.dumps(news)}\n")
     sys.stdout.flush()
 

@@ -4,33 +4,78 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from spyhop.lazy import safe, torch, transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import pick_dtype, saved_format
 from spyhop.render import Renderer
-from spyhop.schema import Config, Score, TrainingError
+from spyhop.schema import PEOPLE, Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.statistics import wilson
 from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
-from spyhop.train.adapter import ADAPTER
-from spyhop.train.card import LICENCE, TEACHER, UNKNOWN, CardConfig, Origin, base_licence, card
+from spyhop.text.escape import markdown
+from spyhop.text.template import write_markdown
+from spyhop.train.base import ADAPTER, ADAPTER_FILE
 from spyhop.train.tensors import INDEX, weight_files
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
 """Files about the training itself; the card states what others need of them."""
-ADAPTER_FILE = "adapter_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
-
-
 CHECKED = ("outcome/", "right/", "moderated/")
+FIGURES = {"num_rows": "rows/read", "num_tokens": "tokens", "num_labels": "response_tokens"}
+"""Sums over all trainings, by the counts that they are read from."""
+UNKNOWN = "unknown"
+TEACHER, LICENCE = "answered_by/", "licence/"
+"""Counts of a training: the rows that it read, by who answered and by licence."""
+PROBE_FAILED = "probe_failed"
+"""Count of a probe whose model raised an error."""
+_LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
+TERMS = (
+    "Not stated. Some services forbid training models that compete with theirs on what they "
+    "answer: read the terms of the service behind {teachers} before you publish this model."
+)
+USE = (
+    "Answering prompts of the kind that it was trained on, in research; anything else is to be "
+    "measured first."
+)
+LIMITS = (
+    "It states wrong things fluently; explanations that sound like its teacher's are no proof of "
+    "the same ability. It takes over the biases of its base and of its teacher. What it was not "
+    "measured on below is not known."
+)
+
+
+class CardConfig(Config):
+    """Texts for the model card; all figures are read from the run."""
+
+    title: str = ""
+    """Empty is the name of the run."""
+    language: str = "en"
+    """Language code for the card's metadata."""
+    base_name: str = ""
+    """As it is published, such as `org/name`; empty is the name of the base's folder."""
+    base_licence: str = ""
+    """Licence of the base; empty is the one on the base's own card."""
+    data_licence: str = ""
+    """Of rows that name none."""
+    teacher_terms: str = ""
+    """Terms of the service that answered, in a sentence."""
+    intended_use: str = Field(USE, min_length=1)
+    """Paragraph on intended use."""
+    limitations: str = Field(LIMITS, min_length=1)
+    """Paragraph on limitations."""
 
 
 class ReleaseConfig(Config):
@@ -89,23 +134,21 @@ def release(
             _rewrite(ctx.out / ADAPTER / ADAPTER_FILE, values)
     _check(ctx.out)
     _write_generation(ctx.out)
-    record, before = model.record, earlier or {}
-    counts = [each.record.counts for each in (model, *before.values())]
+    trainings = {**(earlier or {}), "the last training": model}
+    counts = [each.record.counts for each in trainings.values()]
     licences = _sums(counts, LICENCE)
     if data and not licences.keys() - {UNKNOWN}:
         licences = _sums([data.record.counts], LICENCE)
     checks = [each.record.counts for each in answers.values()]
     origin = Origin(
-        title=record.stage,
+        title=model.record.stage,
         base=base.path.name,
         base_licence=base_licence(base.path),
-        recipe=f"{record.stage}-{record.key}",
+        recipe=f"{model.record.stage}-{model.record.key}",
         teachers=_sums(counts, TEACHER),
         licences=licences,
-        config=record.config,
-        counts=record.counts,
-        dropped=record.dropped,
-        earlier={name: (each.record.config, each.record.counts) for name, each in before.items()},
+        trainings={k: (each.record.config, each.record.counts) for k, each in trainings.items()},
+        dropped=model.record.dropped,
         outcomes={f"{of}{name}": n for of in CHECKED for name, n in _sums(checks, of).items()},
         probe=probe.record.counts if probe else {},
         scores=totals(scores) if scores else [],
@@ -156,13 +199,11 @@ def _check(folder: Path) -> None:
     config = _json(folder / "config.json")
     tokens = len(load_tokenizer(folder))
     rows = config.get("text_config", config).get("vocab_size", 0)
+    wrong = f"the tokenizer has {tokens} tokens, the model {rows}" if tokens > rows else ""
     if not config.get("architectures") or not config.get("model_type"):
         wrong = "config.json names no architecture"
-    elif tokens > rows:
-        wrong = f"the tokenizer has {tokens} tokens, the model {rows}"
-    else:
-        return
-    raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
+    if wrong:
+        raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
 
 
 def _write_generation(folder: Path) -> None:
@@ -175,9 +216,9 @@ def _write_generation(folder: Path) -> None:
     path = folder / "generation_config.json"
     values = _json(path)
     values.pop("_from_model_config", None)  # else loaders make it again from the model's config
-    ends = values.get("eos_token_id")
-    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    ids = sorted({renderer.end_id, *(int(each) for each in known)})
+    ends = values.get("eos_token_id", [])
+    known = ends if isinstance(ends, list) else [ends]
+    ids = sorted({renderer.end_id, *(int(each) for each in known if each is not None)})
     values |= {"eos_token_id": ids[0] if len(ids) == 1 else ids}
     own = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id")}
     values |= {name: int(number) for name, number in own.items() if number is not None}
@@ -202,3 +243,94 @@ def totals(scores: Artifact) -> list[tuple[str, int, int]]:
     rows = [(row.suite, row.correct) for row in scores.rows(Score)]
     right = Counter(suite for suite, is_right in rows if is_right)
     return [(suite, right[suite], num) for suite, num in Counter(s for s, _ in rows).items()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Facts about a model beside its weights; counts are of rows."""
+
+    title: str
+    base: str
+    base_licence: str
+    recipe: str
+    """Name and key of the training that made it."""
+    teachers: Mapping[str, int]
+    licences: Mapping[str, int]
+    trainings: Mapping[str, tuple[Mapping[str, object], Mapping[str, int]]]
+    """Settings and counts of all trainings by name, the last one last."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Rows that the last training dropped, by reason."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """What checks of the answers found."""
+    probe: Mapping[str, int] = field(default_factory=dict)
+    """The counts of its probe; empty where none was made."""
+    scores: Sequence[tuple[str, int, int]] = ()
+    """Suite, right answers, items."""
+
+
+def base_licence(folder: Path) -> str:
+    """Return the licence that a base's card names in its head, else `unknown`."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return UNKNOWN
+    text = card.read_text(encoding="utf-8", errors="replace")
+    head = text.split("---", 2)[1] if text.startswith("---") and text.count("---") >= 2 else ""
+    found = Counter(_LICENCE.findall(head))
+    names = [name for name in found if name.lower() != "other"]
+    return names[0] if names else next(iter(found), UNKNOWN)
+
+
+def card(config: CardConfig, origin: Origin) -> str:
+    """Return the card: a head that hubs read, and what a person should know before using it."""
+    licence = config.base_licence or origin.base_licence
+    named = {name: num for name, num in origin.licences.items() if name != UNKNOWN}
+    num_unnamed = origin.licences.get(UNKNOWN, 0 if origin.licences else 1)
+    if config.data_licence:
+        if rest := origin.licences.get(UNKNOWN):
+            named[config.data_licence] = named.get(config.data_licence, 0) + rest
+        num_unnamed = 0
+    is_known = licence != UNKNOWN and not num_unnamed
+    same = {licence.lower(), *(name.lower() for name in named)}
+    models = [markdown(name) for name in origin.teachers if name != PEOPLE]
+    terms = config.teacher_terms
+    if not terms and (models or not origin.teachers):
+        terms = TERMS.format(teachers=", ".join(models) or UNKNOWN)
+
+    def shares(counts: Mapping[str, int]) -> str:
+        ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        return ", ".join(f"{markdown(name)} ({num:,} rows)" for name, num in ordered) or UNKNOWN
+
+    return write_markdown(
+        "spyhop.train",
+        "card.md",
+        config=config,
+        origin=origin,
+        base=config.base_name or origin.base,
+        licence=licence,
+        tag=licence.lower() if is_known and len(same) == 1 else "other",
+        named=named,
+        num_unnamed=num_unnamed,
+        shares=shares,
+        terms=terms,
+        **{
+            name: sum(counts.get(key, 0) for _, counts in origin.trainings.values())
+            for name, key in FIGURES.items()
+        },
+        kept_counts=lambda counts: {
+            k: v for k, v in counts.items() if "/" not in k or "rows/" in k
+        },
+        scores=[(suite, total, wilson(right, total)) for suite, right, total in origin.scores],
+        has_failed_probe=PROBE_FAILED in origin.probe,
+        ended=origin.probe.get("stopped", 0),
+        figures=probe_figures(origin.probe),
+        chosen=lambda values: {k: v for k, v in values.items() if v not in (None, {}, [])},
+    )
+
+
+def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
+    """Return (id, followed, met unasked, prompts) of each system message of a probe's counts."""
+    ids = [key.removeprefix("follows/") for key in counts if key.startswith("follows/")]
+    return [
+        (name, counts[f"follows/{name}"], counts.get(f"unasked/{name}", 0), counts["prompts"])
+        for name in ids
+    ]

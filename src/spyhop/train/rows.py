@@ -10,9 +10,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +75,11 @@ class TokenRows:
         return self.ids[some], self.is_supervised[some]
 
 
-@dataclass(frozen=True, slots=True)
-class RowChunk:
-    """Rows of one input as in its table, and the input's number."""
+class RowChunk(NamedTuple):
+    """Rows of one input as in its table."""
 
     input: int
+    """The input's number."""
     first: int
     """Number of its first row in the input."""
     rows: pa.RecordBatch
@@ -87,21 +87,13 @@ class RowChunk:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """A chunk's rows that are trained on: `ids` and `is_supervised`, end to end, (tokens,)."""
+    """A chunk's rows that are trained on, as arrays like those of `TokenRows`."""
 
-    input: int
-    num_rows: int
-    ids: npt.NDArray[np.int32]
-    is_supervised: npt.NDArray[np.bool_]
-    lengths: npt.NDArray[np.int32]
-    row_numbers: npt.NDArray[np.int64]
-    """Number in the input of the row that each sequence comes from."""
-    splits: npt.NDArray[np.int32]
-    """Of each sequence, as in `TokenRows`."""
-    first_ids: list[str]
-    """Ids of the first rows, for the sample that people see."""
-    dropped: list[tuple[str, str]]
-    """Reason and row (as JSON) of those that are not trained on."""
+    line: dict[str, Any]
+    """What the files keep of the chunk besides: its input, the numbers of rows read and kept, the
+    ids of the first rows, and the reason and row (as JSON) of each that is not trained on."""
+    arrays: dict[str, npt.NDArray[Any]]
+    """By the names of `FILES`."""
     refusal: str = ""
     """Why the chat template refused the first row that it refused."""
 
@@ -112,17 +104,14 @@ def tokenise(ctx: Context, answers: Sequence[Artifact], encoding: Encoding) -> T
     The reasons are those of `encoding.training_rows`.
     """
     total = sum(artifact.num_rows for artifact in answers)
-    progress = _EncodingProgress(ctx, len(answers))
-    num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
+    is_few = total <= FEW_ROWS
+    num_processes, on = (1, "") if is_few else (ctx.runtime.processes, ctx.runtime.on)
     refusal = ""
-    try:
-        on = ctx.runtime.on if total > FEW_ROWS else ""
-        for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes, on):
-            progress.add(tokens)
-            refusal = refusal or tokens.refusal
+    with closing(_EncodingProgress(ctx, len(answers))) as progress:
+        for chunk in in_order(_chunks(answers, progress.rows), encoding, num_processes, on):
+            progress.add(chunk)
+            refusal = refusal or chunk.refusal
             ctx.report(Progress("tokenising", sum(progress.rows), total, "rows"))
-    finally:
-        progress.close()
     if refusal:
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
@@ -164,21 +153,14 @@ class _EncodingProgress:
         for name, path in paths.items():
             os.truncate(path, sizes[name])
 
-    def add(self, tokens: EncodedChunk) -> None:
+    def add(self, chunk: EncodedChunk) -> None:
         """Write a chunk; it counts from the moment that its line is there."""
         sizes = {}
         for name in FILES:
-            self._streams[name].write(getattr(tokens, name).tobytes())
+            self._streams[name].write(chunk.arrays[name].tobytes())
             self._streams[name].flush()
             sizes[name] = self._streams[name].tell()
-        line = {
-            "input": tokens.input,
-            "rows": tokens.num_rows,
-            "kept": len(tokens.lengths),
-            "first_ids": tokens.first_ids,
-            "sizes": sizes,
-            "dropped": tokens.dropped,
-        }
+        line = {**chunk.line, "sizes": sizes}
         self._streams["done"].write(json.dumps(line).encode() + b"\n")
         self._streams["done"].flush()
         self._count(line)
@@ -230,25 +212,27 @@ def _chunks(answers: Sequence[Artifact], done: Sequence[int]) -> Iterator[RowChu
 
 def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
     """Encode the rows that are trained on; report the others."""
-    values = chunk.rows.to_pylist(maps_as_pydicts="strict")
-    made = encode_rows(encoding, values)
+    made = encode_rows(encoding, chunk.rows.to_pylist(maps_as_pydicts="strict"))
     kept = [(each.row.id, sequence) for each in made for sequence in each.sequences]
-    numbers = np.repeat(np.arange(len(made)), [len(each.sequences) for each in made])
+    repeats = [len(each.sequences) for each in made]
     refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
-    return EncodedChunk(
-        input=chunk.input,
-        num_rows=len(values),
-        ids=np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
-        is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
-        lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
-        row_numbers=(chunk.first + numbers).astype(np.int64),
-        splits=np.repeat(
-            [each.split for each in made], [len(each.sequences) for each in made]
-        ).astype(np.int32),
-        first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
-        dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.reason],
-        refusal=next(refused, ""),
-    )
+    line = {
+        "input": chunk.input,
+        "rows": len(made),
+        "kept": len(kept),
+        "first_ids": [row_id for row_id, _ in kept[:FIRST_IDS]],
+        "dropped": [(e.reason, e.row.model_dump_json()) for e in made if e.reason],
+    }
+    masks = [each.is_supervised for _, each in kept]
+    numbers = chunk.first + np.repeat(np.arange(len(made)), repeats)
+    arrays = {
+        "ids": np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
+        "is_supervised": np.concatenate([np.empty(0, np.bool_), *masks]),
+        "lengths": np.array([len(each.ids) for _, each in kept], dtype=np.int32),
+        "row_numbers": numbers.astype(np.int64),
+        "splits": np.repeat([each.split for each in made], repeats).astype(np.int32),
+    }
+    return EncodedChunk(line, arrays, next(refused, ""))
 
 
 def in_order(
@@ -268,11 +252,10 @@ def in_order(
             worker.send(encoding)
         busy: deque[WorkerProcess] = deque()
         for chunk, worker in zip(chunks, cycle(workers), strict=False):
-            done = _receive(busy.popleft()) if len(busy) == num_processes else None
+            done = [_receive(busy.popleft())] if len(busy) == num_processes else []
             worker.send(_alone(chunk))
             busy.append(worker)
-            if done is not None:
-                yield done
+            yield from done
         yield from map(_receive, busy)
     finally:
         for worker in workers:
@@ -281,7 +264,7 @@ def in_order(
 
 def _alone(chunk: RowChunk) -> RowChunk:
     """Return a copy: pickling a slice would include its whole table."""
-    return replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows))))
+    return chunk._replace(rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows))))
 
 
 def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:

@@ -146,14 +146,12 @@ def cast(bits: Bits, old: str, new: str) -> Bits | None:
         wide = np.left_shift(bits.astype(np.uint32), 16)
     else:
         return None
-    if new == "F32":
-        return wide
     if new == "F16":
         with np.errstate(over="ignore", invalid="ignore"):
             return wide.view("<f4").astype("<f2").view("<u2")
     if new == "BF16":
         return ((wide + (wide >> 16 & 1) + np.uint32(0x7FFF)) >> 16).astype("<u2")
-    return None
+    return wide if new == "F32" else None
 
 
 def packed(difference: Bits) -> bytes:

@@ -26,20 +26,18 @@ from spyhop.stage import FOLDER, Calls, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
-from spyhop.train.adapter import check_adapter
-from spyhop.train.base import METRICS, open_tokenizer
+from spyhop.train.base import METRICS, check_adapter, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
-from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import DivergenceConfig, DPOConfig, HeldOutConfig, TuneConfig
 from spyhop.train.cost import CORE_FLOPS, FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group
 from spyhop.train.divergence import Divergence, FolderTeacher, ServedTeacher
 from spyhop.train.encoding import SAMPLE_ROWS, encoding_of, masked_row, write_sample
-from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
-from spyhop.train.metrics import check_trackers
+from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, check_trackers, train
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import with_defaults
 from spyhop.train.preference import DPO, check_pairs, read_reference
+from spyhop.train.release import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 TOKENS_PER_ROW = 200
@@ -221,20 +219,20 @@ def _count_read(
     Of prompts, the answers are not read; `teacher` scored the student's own.
     """
     read = np.unique(np.concatenate(steps))
+    columns = {"licence": LICENCE}
+    if not teacher:
+        columns["chosen_origin" if rows.splits.any() else "model"] = TEACHER
     for artifact, (first, last) in zip(answers, pairwise(rows.inputs), strict=False):
         numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
         ctx.count("rows/read", len(numbers))
         if teacher:
             ctx.count(f"{TEACHER}{teacher}", len(numbers))
         start = 0
-        source = "chosen_origin" if rows.splits.any() else "model"
-        for batch in artifact.batches([source, "licence"]):
+        for batch in artifact.batches([*columns]):
             some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
-            found = [(source, TEACHER)] if not teacher else []
-            found += [("licence", LICENCE)] if "licence" in batch.schema.names else []
-            for column, prefix in found:
+            for column in batch.schema.names:
                 for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
-                    ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
+                    ctx.count(f"{columns[column]}{each['values'] or UNKNOWN}", each["counts"])
             start += batch.num_rows
 
 

@@ -19,8 +19,15 @@ from zlib import crc32
 import pyarrow as pa
 from pydantic_core import from_json
 
-from spyhop.evaluate.logs.formats import FORMATS, Fields, LogRow
-from spyhop.evaluate.logs.inspect_log import header, inspect_row, is_inspect, samples
+from spyhop.evaluate.logs.formats import (
+    FORMATS,
+    Fields,
+    LogRow,
+    header,
+    inspect_row,
+    is_inspect,
+    samples,
+)
 from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
 from spyhop.store.files import LINE, byte_lines

@@ -1,7 +1,8 @@
-"""Does an instruction fit its own text? Humpback's first assumption, measured.
+"""How likely a model finds texts: held-out responses, and texts under their own instructions.
 
-From the instruction that was written for a text, its own text is picked among texts that are near
-it, by likelihood. An instruction that fits any text on the subject picks at random.
+The round trip measures Humpback's first assumption: from the instruction that was written for a
+text, its own text is picked among texts that are near it, by likelihood. An instruction that fits
+any text on the subject picks at random.
 
 Source: Humpback (arXiv:2308.06259), section 2: some segments are answers to instructions that can
 be written for them.
@@ -14,10 +15,18 @@ import numpy as np
 from pydantic import Field
 
 from spyhop.models import Model, Request
-from spyhop.schema import Config, Pair, Score, prompt_turns
-from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
+from spyhop.schema import Answer, Config, Message, Pair, Row, Score, prompt_turns
+from spyhop.stage import (
+    CHARS_PER_TOKEN,
+    Calls,
+    Context,
+    Estimate,
+    Estimates,
+    stage,
+    sum_estimates,
+)
 from spyhop.statistics.linear import features
-from spyhop.store import Artifact, number_of
+from spyhop.store import Artifact, Artifacts, number_of, rows_of
 
 SUITE, METRIC = "round_trip", "acc_mutual_info"
 TEXT_CHARS = 1000
@@ -25,6 +34,59 @@ TEXT_CHARS = 1000
 BASELINE = "Write a text."
 """An instruction without content. What a text is likelier under its own instruction than under this
 one decides, since some texts are likely under any."""
+
+
+class HeldOutLogLikelihood(Row):
+    """How likely a model finds one held-out response."""
+
+    value: float
+    """Mean natural log-probability per token, end token included; perplexity is exp(-value)."""
+    num_tokens: int
+
+
+class HeldOutConfig(Config):
+    """How the model is asked."""
+
+    system_message: str | None = None
+    """System message that replaces the rows' own; default: theirs."""
+
+
+def plan_score_held_out(config: HeldOutConfig, answers: Estimates, model: Estimate) -> Estimate:
+    """One request per row, for which no token is generated."""
+    every = sum_estimates(answers.values())
+    calls = Calls(requests=every.rows, prompt_tokens=round(every.rows * every.row_tokens))
+    return Estimate(rows=every.rows, calls={"model": calls})
+
+
+@stage(version=1, writes=HeldOutLogLikelihood, plan=plan_score_held_out)
+def score_held_out(
+    ctx: Context, config: HeldOutConfig, *, answers: Artifacts, model: Model
+) -> Iterator[HeldOutLogLikelihood]:
+    """Yield the mean log-probability per token of held-out responses.
+
+    It resolves far smaller differences than right or wrong, and alone distinguishes very small
+    models. It measures how close a model is to these responses, not whether its own are any good.
+    Rows that the model cannot score (too long for it) are counted as `failed`.
+    """
+    total = sum(each.num_rows for each in answers.values())
+    found = model.logprobs((_request(row, config) for row in _rows(answers)), total=total)
+    for row, each in zip(_rows(answers), found, strict=True):
+        if each.error is not None:
+            ctx.count("failed")
+            continue
+        yield HeldOutLogLikelihood(id=row.id, value=each.mean, num_tokens=len(each.values))
+
+
+def _rows(answers: Artifacts) -> Iterator[Answer]:
+    return (row for row in rows_of(answers, Answer) if row.error is None)
+
+
+def _request(row: Answer, config: HeldOutConfig) -> Request:
+    *turns, response = row.messages
+    if (system := config.system_message) is not None:
+        turns = [turn for turn in turns if turn.role != "system"]
+        turns = [Message(role="system", content=system), *turns] if system else turns
+    return Request(id=row.id, messages=turns, continuation=response.content)
 
 
 class RoundTripConfig(Config):
