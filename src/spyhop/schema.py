@@ -99,17 +99,17 @@ class Config(Frozen):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
         for info in cls.model_fields.values():
-            nested = None if info.description else model_in(info.annotation)
-            if nested is not None and issubclass(nested, Config):
-                info.description = (nested.__doc__ or "").partition("\n")[0]
+            nested = [] if info.description else models_in(info.annotation)
+            if nested and issubclass(nested[0], Config):
+                info.description = (nested[0].__doc__ or "").partition("\n")[0]
 
 
-def model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (a type expression)
-    """Return the first model that a type names, itself or within unions, lists and tables."""
+def models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 (a type expression)
+    """Return the models that a type names, itself or within unions, lists and tables."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (model_in(each) for each in get_args(annotation))
-    return next((each for each in inner if each is not None), None)
+        return [annotation]
+    inner = [model for each in get_args(annotation) for model in models_in(each)]
+    return list(dict.fromkeys(inner))
 
 
 class NoConfig(Config):

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import NullableSchema
 
-from spyhop.schema import RecipeError, model_in
+from spyhop.schema import RecipeError, models_in
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MAX_NAME_BYTES = 255
@@ -174,7 +174,7 @@ def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # no
     fields = config_type.model_fields
     for part in parts:
         if part in fields:  # else it is a place, the name of an entry, or of a kind
-            kinds = _tables(fields[part].annotation)
+            kinds = models_in(fields[part].annotation)
             fields = {name: info for kind in kinds for name, info in kind.model_fields.items()}
     return sorted(fields)
 
@@ -182,12 +182,6 @@ def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # no
 def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
     inner = getattr(annotation, "__args__", ())
     return [annotation] + [kind for each in inner for kind in _kinds(each)]
-
-
-def _tables(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 (a type expression)
-    """Return the kinds of tables that a setting takes."""
-    kinds = [kind for kind in _kinds(annotation) if isinstance(kind, type)]
-    return list(dict.fromkeys(kind for kind in kinds if issubclass(kind, BaseModel)))
 
 
 def describe(
@@ -202,8 +196,8 @@ def describe(
         default = info.get_default(call_default_factory=True)
         if given is not None:
             default = getattr(given, name)
-        nested, table = model_in(info.annotation), ""
-        if nested is not None:  # written once, several times, by name, or perhaps not at all
+        nested, table = models_in(info.annotation), ""
+        if nested:  # written once, several times, by name, or perhaps not at all
             kinds = _kinds(info.annotation)
             origins = {get_origin(kind) for kind in kinds}
             forms = {tuple: "list of tables", dict: "tables by name"}
@@ -213,7 +207,7 @@ def describe(
         about = " ".join((info.description or "").split())
         parts = (name, table, value + _options(info.annotation, default), about)
         yield "  " * depth + "  ".join(part for part in parts if part)
-        for each in _tables(info.annotation):
+        for each in nested:
             whole = default if isinstance(default, each) else None
             yield from describe(each, depth + 1, whole)
 

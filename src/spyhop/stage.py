@@ -343,32 +343,23 @@ class Stage:
         num_rows = self._write(ctx, self.function(ctx, config, **opened))
         ctx.close()
         _check_sources(ctx.root, inputs)
-        record = Record(
-            key=self.key(config, inputs),
-            stage=self.name,
-            version=self.version,
-            config=config.model_dump(mode="json"),
-            inputs={
-                name: [
-                    InputRecord(
-                        name=origins.get(name, {}).get(slot, slot or name),
-                        slot=slot,
-                        key=item.key,
-                        digest=item.digest,
-                    )
-                    for slot, item in by_name(value).items()
-                ]
-                for name, value in inputs.items()
-            },
-            rows=num_rows,
-            counts=dict(sorted(ctx.counts.items())),
-            dropped=dict(sorted(ctx.dropped.items())),
-            usage=dict(sorted(ctx.usage.items())),
-            seconds=round(time.monotonic() - started, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            provenance=_PROVENANCE,
-        )
-        return work.finish(record)
+        made_from = {
+            name: [
+                InputRecord(
+                    name=origins.get(name, {}).get(slot, slot or name), slot=slot, key=item.key,
+                    digest=item.digest,
+                )
+                for slot, item in by_name(value).items()
+            ]
+            for name, value in inputs.items()
+        }  # fmt: skip
+        return work.finish(Record(
+            key=self.key(config, inputs), stage=self.name, version=self.version,
+            config=config.model_dump(mode="json"), inputs=made_from, rows=num_rows,
+            counts=dict(sorted(ctx.counts.items())), dropped=dict(sorted(ctx.dropped.items())),
+            usage=dict(sorted(ctx.usage.items())), seconds=round(time.monotonic() - started, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"), provenance=_PROVENANCE,
+        ))  # fmt: skip
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
         """Refuse a config or inputs that the stage does not take."""
@@ -416,18 +407,12 @@ def stage(
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
         room = function.__module__.removeprefix("spyhop.").split(".")[0]
         return Stage(
-            name=f"{room}.{function.__name__}",
-            version=version,
-            function=function,
-            writes=writes,
-            config_type=parameters[1].annotation,
+            name=f"{room}.{function.__name__}", version=version, function=function, writes=writes,
+            config_type=parameters[1].annotation, plan=plan,
             inputs=tuple(parameter.name for parameter in parameters[2:]),
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
-            plan=plan,
-            shows_names=shows_names,
-            needs=needs,
-            has_parts=has_parts,
-        )
+            shows_names=shows_names, needs=needs, has_parts=has_parts,
+        )  # fmt: skip
 
     return wrap
 

@@ -15,8 +15,7 @@ from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
 from spyhop.models.service import Endpoint, Service
 from spyhop.recipe import Recipe, Source, Use, resolve, run
-from spyhop.recipe.checks import check_extras, check_models, check_samples, warnings
-from spyhop.recipe.plan import plan
+from spyhop.recipe.plan import check_extras, check_models, check_samples, plan, warnings
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, NotInstalled, Pair, Prompt, RecipeError
 from spyhop.stage import stage

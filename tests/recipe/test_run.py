@@ -11,8 +11,8 @@ from spyhop.models import Replay
 from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.events import RunEvent
 from spyhop.recipe.plan import plan
+from spyhop.recipe.run import News, Workers
 from spyhop.recipe.why import why
-from spyhop.recipe.workers import News, Workers
 from spyhop.runtime import Resources, Runtime
 from spyhop.schema import ArtifactError, InputError, RecipeError
 from spyhop.store import Artifact, pointed

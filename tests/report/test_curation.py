@@ -63,13 +63,13 @@ def _set(root: Path, kept: Sequence[int]) -> tuple[Artifact, Artifact, Artifact]
 def test_kinds_are_followed_from_document_to_training_row(tmp_path: Path):
     where = CuratedSet(setting="core", seed=0, round=1)
     found = read_curated(where, *_set(tmp_path, kept=[0, 1, 4]))
-    correct, flawed, menu = (found.kinds[k] for k in ("correct", "misconceived", "boilerplate"))
-    assert tuple(correct[name] for name in COUNTS) == (4, 4, 3, 2)
-    assert tuple(flawed[name] for name in COUNTS) == (2, 2, 2, 1)
-    assert tuple(menu[name] for name in COUNTS) == (2, 1, 0, 0)
+    counts = {kind: tuple(found.kinds[kind, name] for name in COUNTS) for kind, _ in found.kinds}
+    assert counts == {
+        "correct": (4, 4, 3, 2), "misconceived": (2, 2, 2, 1), "boilerplate": (2, 1, 0, 0)
+    }  # fmt: skip
     shares = {"precision": 2 / 3, "recall": 0.5, "base_rate": 4 / 7}
     assert found.shares() == pytest.approx(shares)
-    assert (correct[5], correct[2], correct[3]) == (2, 2, 0)
+    assert [found.kinds["correct", score] for score in (5, 2, 3)] == [2, 2, 0]
     shown = [(kind, is_kept, pair.id) for kind, is_kept, pair in found.samples]
     assert shown == [
         ("boilerplate", False, "p6"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.report.inherited import inherited_section
+from spyhop.report.items import inherited_section
 from spyhop.schema import Score
 from spyhop.store import Artifact
 from toys import rows_artifact

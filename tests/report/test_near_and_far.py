@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.evaluate.contamination import ItemOverlap
-from spyhop.report.density import QUARTERS, density_section
+from spyhop.report.items import QUARTERS, density_section
 from spyhop.schema import Score
 from spyhop.store import Artifact
 from toys import rows_artifact

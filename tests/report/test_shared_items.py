@@ -33,7 +33,10 @@ def test_a_score_has_its_shares_in_training_and_the_score_without_them(tmp_path:
     scores = _scores(tmp_path, [True, True, False, True])
     total, task = (_result(each) for each in task_scores("m", scores, BY_ID))
     assert total["in_training"] == task["in_training"] and task["accuracy"] == 0.75
-    assert list(task["in_training"].values()) == [0.25, 0.5, 0.75, 2, 0.5, 1, 1.0]
+    assert task["in_training"] == {
+        "exact": 0.25, "long": 0.5, "num_without_long": 2, "without_long": 0.5,
+        "short": 0.75, "num_clean": 1, "clean": 1.0,
+    }  # fmt: skip
     (plain, _) = task_scores("m", scores)
     assert _result(plain)["in_training"] is None
 

@@ -37,8 +37,12 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 (as above)
         for section in COMMANDS.values():
             if cmd_name in section:
-                module, _ = section[cmd_name]
-                return _command(cmd_name, getattr(import_module(f"spyhop.cli.{module}"), cmd_name))
+                function = getattr(import_module(f"spyhop.cli.{section[cmd_name][0]}"), cmd_name)
+                is_group = isinstance(function, typer.Typer)
+                known = function if is_group else group("", **{cmd_name: function})
+                found = typer.main.get_command(known)
+                found.name = cmd_name
+                return found
         return None
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:  # noqa: ANN401
@@ -56,13 +60,6 @@ class _Commands(TyperGroup):
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
-
-
-def _command(name: str, function: Any) -> Any:  # noqa: ANN401 (a function, or a group of them)
-    is_group = isinstance(function, typer.Typer)
-    found = typer.main.get_command(function if is_group else group("", **{name: function}))
-    found.name = name
-    return found
 
 
 app = typer.Typer(

@@ -13,13 +13,9 @@ CHOICES = f"--out, `store` in [runtime], or {VARIABLE}"
 
 
 def output_folder(out: Path | None, beside: Path = Path(), runtime: Runtime | None = None) -> Path:
-    """Return the output folder.
+    """Return the output folder: `out`, the runtime's `store`, or that of `SPYHOP_STORE`.
 
-    Args:
-        out: The folder that the command names; it wins.
-        beside: Folder of the recipe; the current folder for commands without one.
-        runtime: Its `store` comes next, then the variable `SPYHOP_STORE`, then `beside` if it
-            contains `runs`, then `spyhop-out` in it.
+    Else it is the recipe's folder (`beside`) if it contains `runs`, or `spyhop-out` in it.
     """
     if out is not None:
         return out

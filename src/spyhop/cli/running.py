@@ -19,11 +19,11 @@ from spyhop.evaluate.suite import task_names
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
-from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, given, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.plan import warnings
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table, plan_values
 from spyhop.recipes import RECIPES
@@ -40,10 +40,7 @@ PLAIN_WIDTH = 160
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that a file names, and where to run it."""
-    file = read_recipe(path, changes)
-    if file.recipe not in RECIPES:
-        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
-    return build(file, runtime)
+    return build(read_recipe(path, changes), runtime)
 
 
 def recipe_file(path: Path) -> Path:
@@ -103,6 +100,9 @@ def places(given: Sequence[str]) -> dict[str, str]:
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     """Return the recipe that the settings fill, and where to run it."""
+    if file.recipe not in RECIPES:
+        names = list(RECIPES)
+        raise RecipeError(f"{file.path}: recipe = {file.recipe!r} is unknown; known: {names}")
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
@@ -144,14 +144,9 @@ def run_task(
 ) -> dict[str, Artifact]:
     """Run the recipe of a command and return its artifacts, or print its plan and return none.
 
-    Args:
-        built: The recipe, and where it runs.
-        out: Output folder.
-        files: Results that are written to it.
-        plan: Whether to plan only.
-        first: Step that reads the rows; a plan runs it where only that counts them.
-        settles: Whether to release the budget reserved for lost requests.
-        reopens: Whether to ask for failed rows of finished steps again.
+    `files` are results that are written to `out`. `first` is the step that reads the rows: a plan
+    runs it where only that counts them. `settles` releases the budget reserved for lost requests,
+    `reopens` asks for failed rows of finished steps again.
     """
     recipe, runtime = built
     apart(recipe, out, files)

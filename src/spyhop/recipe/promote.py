@@ -53,12 +53,12 @@ def promote(
     after: Artifact | None = None,
 ) -> None:
     """Choose one of two models by what they scored on the same items, and record why."""
-    found: tuple[Comparison, int] | None = None
     if before is not None and after is not None:
-        found = compare([before], [after])
-    elif config.rule != "always":
+        chosen = _judged(config, *compare([before], [after]))
+    elif config.rule == "always":
+        chosen = Promotion(chosen="after", reason="promoted without a comparison, as the rule says")
+    else:
         raise InputError(f"promote.rule = {config.rule!r} needs scores to compare")
-    chosen = _judged(config, found)
     ctx.count(f"promoted/{'yes' if chosen.chosen == 'after' else 'no'}")
     ctx.notice(chosen.reason)
     (ctx.out / FILE).write_text(chosen.model_dump_json(indent=1))
@@ -107,21 +107,15 @@ def read_promotion(artifact: Artifact) -> Promotion:
     return Promotion.model_validate_json(artifact.file(FILE).read_text())
 
 
-def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Promotion:
-    if found is None:
-        return Promotion(chosen="after", reason="promoted without a comparison, as the rule says")
-    interval, num_items = found[0].difference, found[1]
+def _judged(config: PromoteConfig, found: Comparison, num_items: int) -> Promotion:
+    interval = found.difference
     is_better, is_worse = interval.low > config.margin, interval.high < -config.margin
     is_chosen = {"better": is_better, "not_worse": not is_worse, "always": True}[config.rule]
     said = "better" if is_better else "worse" if is_worse else "no difference shown"
     shown = f"{interval.value:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}]"
     end = "promoted" if is_chosen else "not promoted: the earlier model is kept"
     return Promotion(
-        chosen="after" if is_chosen else "before",
-        difference=interval.value,
-        low=interval.low,
-        high=interval.high,
-        p_value=found[0].p_value,
-        num_items=num_items,
-        reason=f"{said}: {shown} on {num_items} items, p = {found[0].p_value:.3g}; {end}",
-    )
+        chosen="after" if is_chosen else "before", difference=interval.value, low=interval.low,
+        high=interval.high, p_value=found.p_value, num_items=num_items,
+        reason=f"{said}: {shown} on {num_items} items, p = {found.p_value:.3g}; {end}",
+    )  # fmt: skip

@@ -37,7 +37,7 @@ class Resolved:
 
     def inputs(self, step: RecipeStep) -> dict[str, StageInput]:
         """Return a step's inputs; what is not made yet is an artifact with a key but no content."""
-        return mapped(step, self._open)
+        return {**mapped(step, self._open)}
 
     def labels(self, step: RecipeStep) -> dict[str, dict[str, str]]:
         """Return the steps and files that the inputs come from, for records."""

@@ -109,7 +109,8 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
     console.print(f"{artifact.path.name}  ({record.rows or 0} rows, {record.seconds:.1f} s)")
     for name in ("counts", "dropped", "usage"):
         if values := getattr(record, name):
-            figures = ", ".join(f"{key} {_figure(value)}" for key, value in values.items())
+            digits = {key: 0 if float(value).is_integer() else 4 for key, value in values.items()}
+            figures = ", ".join(f"{key} {values[key]:,.{num}f}" for key, num in digits.items())
             console.print(f"  {name}: {figures}", markup=False)
     for row in _first_rows(artifact, num_rows, dropped=dropped):
         console.rule()
@@ -120,10 +121,6 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
                     console.print(turn["content"][:LONG_CHARS], markup=False)
             elif value not in (None, "", []):
                 console.print(f"{column}: {value!s:.{LONG_CHARS}}", markup=False)
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
 
 
 def show_mask(

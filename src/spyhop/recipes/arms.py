@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
@@ -27,19 +27,10 @@ explanations, and the teacher's of the same queries; a share of the rows, and of
 SIZES, COVERAGES = (16, 8, 4, 2), (16, 4)
 Answers = dict[str, Ref]
 """Training rows, by who answered."""
-
-
-class ArmRows(NamedTuple):
-    """Answers that students are trained on."""
-
-    ta_answers: Answers
-    teacher_answers: Answers
-    gold_answers: Answers
-    styled_answers: Answers
-    """Rationales of other questions, before the right answer."""
-    human_answers: Answers
-    same_answers: Answers
-    """The teacher's, to the queries that have human ones."""
+ArmRows = dict[str, Answers]
+"""Answers that students are trained on: the assistant's (`ta`), the `teacher`'s, `gold` answers,
+rationales of other questions before the right answer (`style`), `human` answers, and the teacher's
+to the `same` queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +39,7 @@ class Arm:
 
     name: str
     curriculum: tuple[str, ...] = ("ta", "teacher")
-    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, `gold`, `style`,
-    `human`, or the teacher's to the `same` queries."""
+    """Phases of training: kinds of `ArmRows`, or `both` for the assistant's and the teacher's."""
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
@@ -60,14 +50,11 @@ class Arm:
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[tuple[str, Answers]]:
         """Return the phases of training, with the steps that choose their rows added."""
-        if not rows.ta_answers and self.curriculum not in NEED_NO_ASSISTANT:
+        if not rows["ta"] and self.curriculum not in NEED_NO_ASSISTANT:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
-        ta = self._part(r, rows.ta_answers, seed)
-        teacher = self._part(r, rows.teacher_answers, seed)
-        known = {"ta": ta, "teacher": teacher, "both": {**ta, **teacher},
-                 "gold": rows.gold_answers, "style": rows.styled_answers,
-                 "human": rows.human_answers, "same": rows.same_answers}  # fmt: skip
-        return [(name, known[name]) for name in self.curriculum if known[name]]
+        ta, teacher = (self._part(r, rows[name], seed) for name in ("ta", "teacher"))
+        known = {**rows, "ta": ta, "teacher": teacher, "both": {**ta, **teacher}}
+        return [(name, known[name]) for name in self.curriculum if known.get(name)]
 
     def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
         if not self.system_id and self.every_nth == self.tasks_nth == 1:

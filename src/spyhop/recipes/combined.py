@@ -110,7 +110,7 @@ def _collected(r: Recipe, orca: OrcaConfig, data: Data) -> list[dict[str, Ref]]:
     rows = add_answers(r, orca, mixed, add_prompts(r, orca, mixed)).rows
     return [
         {f"orca {name}": ref for name, ref in answers.items()}
-        for answers in (rows.ta_answers, rows.teacher_answers)
+        for answers in (rows["ta"], rows["teacher"])
         if answers
     ]
 

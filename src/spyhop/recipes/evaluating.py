@@ -95,10 +95,9 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     if swept:
         further["swept"] = swept
     if config.rows:
-        rows = read_rows(r, "rows", config.rows)
-        rate = evaluate.ContaminationRateConfig()
+        rows, look = read_rows(r, "rows", config.rows), evaluate.ContaminationRateConfig()
         further["shared"] = r.add(
-            "shared", evaluate.check_contamination, rate, items=items, answers=rows
+            "shared", evaluate.check_contamination, look, items=items, answers=rows
         )
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
     shown = ReportConfig(
@@ -175,15 +174,8 @@ def add_audits(
 ) -> dict[str, Ref]:
     """Add each judge's verdicts on base and student, and an audit; return these by judge.
 
-    Without a judge, the audit rests on accuracy and form.
-
-    Args:
-        r: The recipe.
-        judges: Models that judge.
-        items: Items that base and student were asked.
-        base: The base's scores.
-        student: The student's scores.
-        teacher: Answers that the student was trained on.
+    Without a judge, the audit rests on accuracy and form. `base` and `student` are scores on the
+    items, `teacher` the answers that the student was trained on.
     """
     pair, made = {BASE: base, STUDENT: student}, dict[str, Ref]()
     if not judges:

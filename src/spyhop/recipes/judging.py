@@ -26,7 +26,7 @@ from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, jud
 from spyhop.schema import Config, ModelError
 from spyhop.settings import InputPath, beside_file, read_toml, validated
 from spyhop.store import Artifact
-from spyhop.store.atomic import export_file
+from spyhop.store.atomic import export
 
 QUESTIONS, REPORT, VERDICT = "questions", "report", "verdicts-"
 ROWS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".ndjson")
@@ -154,7 +154,7 @@ def flags(config: JudgingConfig) -> tuple[str, ...]:
 
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Copy figures and verdicts to the output folder, and return their paths."""
-    files = [export_file(made[REPORT].file(name), out / name) for name in RESULT_FILES]
+    files = [export(made[REPORT].file(name), out / name) for name in RESULT_FILES]
     return "\n".join(map(str, files))
 
 

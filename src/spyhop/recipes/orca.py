@@ -196,7 +196,7 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     scores |= score(asked) if items else {}
-    answers = {**rows.ta_answers, **rows.teacher_answers}
+    answers = {**rows["ta"], **rows["teacher"]}
     shown = dict(answers)
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     best: dict[str, Made] = {"model": phases["student"][-1]}
@@ -317,34 +317,26 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture, pool: Made) -> Ask
     taught = teach(r, prompts) if config.has_teacher else None
     if taught is not None:
         teacher_answers = {"teacher": taught, **teacher_answers}
-    controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
-    for name, ablations, recorded in _CONTROLS:
+    plain = augment.AnswerConfig()
+    rows: ArmRows = {"ta": ta_answers, "teacher": teacher_answers}
+    for kind, name, ablations, recorded in _CONTROLS:
         if not ablations.isdisjoint(config.ablate):
             use = _use(r, config, data, Answering(recorded=recorded), name)
-            given = r.add(
-                name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
-            )
-            controls[name][name] = given
-    human: dict[str, Ref] = {}
-    same: dict[str, Ref] = {}
+            given = r.add(name, augment.answer, plain, prompts=prompts, teacher=use)
+            rows[kind] = {name: given}
     if "humans" in config.ablate:
         people = _use(r, config, data, Answering(recorded="rationales"), "human")
         assert people.folder is not None
-        kept = r.add(
-            "human-prompts", collect.keep_recorded, NoConfig(), prompts=prompts,
-            recorded=people.folder,
-        )  # fmt: skip
-        plain = augment.AnswerConfig()
-        human["human"] = r.add("human", augment.answer, plain, prompts=kept, teacher=people)
-        like = augment.FilterAnswersConfig()
-        same = {
+        own = {"prompts": prompts, "recorded": people.folder}
+        kept = r.add("human-prompts", collect.keep_recorded, NoConfig(), **own)
+        given = r.add("human", augment.answer, plain, prompts=kept, teacher=people)
+        rows["human"], like = {"human": given}, augment.FilterAnswersConfig()
+        rows["same"] = {
             f"same.{name}": r.add(
                 f"same.{name}", augment.filter_answers, like, answers=each, like=kept
             )
             for name, each in teacher_answers.items()
         }
-    bare, styled = controls["bare"], controls["styled"]
-    rows = ArmRows(ta_answers, teacher_answers, bare, styled, human, same)
     return Asked(rows, pool, prompts, taught, dev, teach)
 
 
@@ -359,8 +351,7 @@ def _rounds(
     assert config.rounds is not None and asked.dev is not None
 
     def train(name: str, taught: Made) -> list[RecipeStep]:
-        teachers = {**asked.rows.teacher_answers, "teacher": taught}
-        rows = asked.rows._replace(teacher_answers=teachers)
+        rows = {**asked.rows, "teacher": {**asked.rows["teacher"], "teacher": taught}}
         return train_arm(r, config, Arm(name), base, rows)
 
     def measure(name: str, model: RecipeStep) -> RecipeStep:
@@ -373,11 +364,11 @@ def _rounds(
     )  # fmt: skip
 
 
-_CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
-    ("bare", {"answers", "queries"}, "targets"),
-    ("styled", {"style"}, "style"),
+_CONTROLS: tuple[tuple[str, str, set[Ablation], Recorded], ...] = (
+    ("gold", "bare", {"answers", "queries"}, "targets"),
+    ("style", "styled", {"style"}, "style"),
 )
-"""Answers of students that read no explanation of the teacher: step, ablations, kind."""
+"""Rows of students that read no explanation of the teacher: kind, step, ablations, answers."""
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:

@@ -66,13 +66,9 @@ class Rounds:
     promotions: dict[str, Ref] = field(default_factory=dict)
 
     def add(self, start: Made, answers: Made, model: Made, scores: Made) -> dict[str, Made]:
-        """Add the rounds; return `model`, `scores` and `answers` of the best student.
+        """Add the rounds after a first student; return `model`, `scores`, `answers` of the best.
 
-        Args:
-            start: Prompts of the first student.
-            answers: The teacher's answers to them.
-            model: The first student.
-            scores: Its scores.
+        `start` are the first student's prompts, `answers` the teacher's answers to them.
         """
         best: dict[str, Made] = {"model": model, "scores": scores}
         state: dict[str, tuple[Made, Made]] = dict.fromkeys(("", RANDOM), (start, answers))

@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from spyhop import curate
 from spyhop.augment import AnswerConfig, BacktranslateConfig, answer, backtranslate
+from spyhop.augment.backtranslate import ReadSegmentsConfig, read_segments
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.collect.pairs import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
 from spyhop.collect.shapes import Shape
@@ -22,7 +22,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.atomic import export_file
+from spyhop.store.atomic import export as copy_out
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
@@ -68,7 +68,7 @@ def export_answers(made: Mapping[str, Artifact], out: Path) -> str:
     """Write the answers to the output folder, and return a summary with outcomes and cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
-    place = export_file(exported.file(file.name), out / file.name)
+    place = copy_out(exported.file(file.name), out / file.name)
     counts = exported.record.counts
     outcomes, failed = (
         {name.removeprefix(kind): num for name, num in by.items() if name.startswith(kind) and num}
@@ -108,7 +108,7 @@ def backtranslating(config: BacktranslatingConfig, name: str = "backtranslate") 
 
 def export_pairs(made: Mapping[str, Artifact], out: Path) -> str:
     """Write the pairs to the output folder, and return a summary with the dropped segments."""
-    place = export_file(made[FILE].file(PAIRS), out / PAIRS)
+    place = copy_out(made[FILE].file(PAIRS), out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items())) or "no segment"
     num, of = made[WRITTEN].num_rows, made[SEGMENTS].num_rows
@@ -168,8 +168,8 @@ def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
 
 def export_kept(made: Mapping[str, Artifact], out: Path) -> str:
     """Write rated and kept pairs to the output folder, and return the gate's findings."""
-    rated = export_file(made[RATINGS].file(PAIRS), out / RATED_FILE)
-    kept = export_file(made[FILE].file(PAIRS), out / KEPT_FILE)
+    rated = copy_out(made[RATINGS].file(PAIRS), out / RATED_FILE)
+    kept = copy_out(made[FILE].file(PAIRS), out / KEPT_FILE)
     lines = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

@@ -75,7 +75,7 @@ def pilot(config: PilotConfig, name: str = "pilot") -> Recipe:
             phases[name] = train_arm(part, each, Arm("student"), base, rows)
             use = {name: Use(Local(name="student"), phases[name][-1])}
             scores |= add_scores(r, first.measure, suites, items, use)
-            answers |= {f"{name} {by}": ref for by, ref in rows.teacher_answers.items()}
+            answers |= {f"{name} {by}": ref for by, ref in rows["teacher"].items()}
         trained = {name: steps[-1] for name, steps in phases.items()}
         how = RankConfig(looks=len(config.sizes), arms=_names(arms, phases))
         rankings[f"{size}"] = r.add(

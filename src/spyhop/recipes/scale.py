@@ -14,8 +14,7 @@ from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback import at_point
 from spyhop.recipes.humpback_config import Point
 from spyhop.recipes.inputs import Suite, add_items, placed, served
-from spyhop.report.combined import ScalePageConfig, scale_page
-from spyhop.report.humpback_figures import StudentRun
+from spyhop.report.students import ScalePageConfig, StudentRun, scale_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.train import TuneConfig, tune

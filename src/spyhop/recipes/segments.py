@@ -18,7 +18,7 @@ from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.atomic import export_file
+from spyhop.store.atomic import export
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 
@@ -57,7 +57,7 @@ def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
 
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Write the segments to the output folder, and return a line that says so."""
-    place = export_file(made[FILE].file(SEGMENTS), out / SEGMENTS)
+    place = export(made[FILE].file(SEGMENTS), out / SEGMENTS)
     return f"{place}: {made[FILE].record.counts.get('rows', 0):,} segments"
 
 

@@ -18,7 +18,7 @@ from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.atomic import export_folder
+from spyhop.store.atomic import export
 from spyhop.train import DivergenceConfig, TuneConfig, reference_config, score_pairs, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
@@ -161,7 +161,7 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
 
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Link `out/model` to the model, and return a line that says so."""
-    return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
+    return f"model: {export(made[MODEL].path, out / MODEL)}"
 
 
 def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1) -> dict[str, Ref]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,15 @@ class ArmPair(Config):
     second: str
 
 
+class Cell(NamedTuple):
+    """An accuracy: of one arm on one family (or all), for one seed (or all)."""
+
+    n: int
+    interval: Interval
+    tokens: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One scores artifact, item by item in their fixed order."""
@@ -58,18 +69,10 @@ class Measured:
         """Right (1) or wrong (0) for each item of a family, or of all; (items,)."""
         return np.array([int(s.correct) for s in self.scores if family in (ALL, s.task)])
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """An accuracy: of one arm on one family (or all), for one seed (or all)."""
-
-    run: ArmRun
-    family: str
-    seed: int | str
-    n: int
-    interval: Interval
-    tokens: int
-    seconds: float
+    def cell(self, family: str) -> Cell:
+        """Return the accuracy on a family, with an interval over items."""
+        right = self.correct(family)
+        return Cell(len(right), wilson(int(right.sum()), len(right)), self.tokens, self.seconds)
 
 
 class Experiment:
@@ -121,7 +124,7 @@ class Experiment:
         low, high = min(each.low for each in limits), max(each.high for each in limits)
         interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high))
         tokens, seconds = np.mean([(each.tokens, each.seconds) for each in found], axis=0)
-        return Cell(found[0].run, family, ALL, grid.size, interval, round(tokens), float(seconds))
+        return Cell(grid.size, interval, round(tokens), float(seconds))
 
     def responses(self, arm: str) -> tuple[float, float, float]:
         """Return shares of responses with an answer and with an end, and their mean tokens."""
@@ -138,15 +141,17 @@ class Experiment:
         lows = {family: self.cell(arm, family).interval.low for family in self.families}
         return [family for family, low in lows.items() if low <= self.chance(family)]
 
-    def cells(self) -> Iterator[Cell]:
-        """Yield every arm's accuracy, per family and seed, with items' intervals per seed."""
-        for arm in self.arms:
-            for family in (ALL, *self.families):
-                yield self.cell(arm, family)
-                for each in self.of(arm):
-                    right, run = each.correct(family), each.run
-                    interval, n = wilson(int(right.sum()), len(right)), len(right)
-                    yield Cell(run, family, run.seed, n, interval, each.tokens, each.seconds)
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Yield every arm's accuracy as plain data, per family, over all seeds and for each."""
+        for arm, family in product(self.arms, (ALL, *self.families)):
+            cells: dict[str | int, Cell] = {ALL: self.cell(arm, family)}
+            cells |= {each.run.seed: each.cell(family) for each in self.of(arm)}
+            for seed, (n, found, tokens, seconds) in cells.items():
+                yield {
+                    "setting": self.name, "arm": arm, "family": family, "seed": seed, "n": n,
+                    "accuracy": found.value, "low": found.low, "high": found.high,
+                    "chance": self.chance(family), "tokens": tokens, "seconds": round(seconds, 1),
+                }  # fmt: skip
 
     def difference(self, pair: ArmPair, family: str = ALL) -> Comparison:
         """Return second minus first, paired by item, and by seed where there are several.

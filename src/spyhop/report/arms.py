@@ -1,8 +1,9 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from spyhop.report.curation import (
     curation_sentences,
     read_curated,
 )
+from spyhop.report.data_figures import rounds_section
 from spyhop.report.evaluation import seal_sentence
 from spyhop.report.html import (
     ReportSection,
@@ -39,8 +41,6 @@ from spyhop.report.html import (
     section,
     write_page,
 )
-from spyhop.report.loop import rounds_section
-from spyhop.report.picking import picking_section
 from spyhop.report.sections import (
     audit_section,
     data_section,
@@ -56,6 +56,8 @@ from spyhop.store import Artifacts
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
+OUTPUT_PRICE = 4.0
+"""Price of a written token in those of a read one, as usual for models behind an API."""
 LIGHT = '<svg style="background:#fff;color:#1c2b33" '
 """Beginning of a chart that no page surrounds."""
 
@@ -121,7 +123,7 @@ def arms_page(
         if costs := _costs_section(ctx.root, experiment, students):
             made["costs"] = costs
         if picked and any(config.runs[name].setting == experiment.name for name in picked):
-            made["picking"] = picking_section(experiment, config.runs, picked)
+            made["picking"] = _picking_section(experiment, config.runs, picked)
         sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
             svg = svg.replace("<svg ", LIGHT, 1)
@@ -152,7 +154,7 @@ def arms_page(
         data_section(answers=answers, curation=one, students=last),
     ]
     figures: dict[str, object] = {
-        "results": [each for experiment in experiments for each in _results(experiment)],
+        "results": [each for experiment in experiments for each in experiment.results()],
         "comparisons": [each for experiment in experiments for each in _comparisons(experiment)],
     }
     figures |= {"curation": [each.plain() for each in curated]} if curated else {}
@@ -201,6 +203,48 @@ def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> R
         ]
         arms[experiment.title(arm)] = [mean_student(seeds)] if seeds else []
     return point_cost_section(arms, "the base" if "base" in right else "guessing")
+
+
+def _picking_section(
+    experiment: Experiment, runs: Mapping[str, ArmRun], picked: Artifacts
+) -> ReportSection:
+    """Several answers to a query: what each arm kept of them and their cost, summed over seeds."""
+    made = section("picking", name=experiment.name, price=OUTPUT_PRICE)
+    made.text(*_picking_sentences(experiment))
+    counts = {arm: Counter[str]() for arm in experiment.arms}
+    for name, artifact in picked.items():
+        if runs[name].setting == experiment.name:
+            counts[runs[name].arm] += Counter(artifact.record.counts)
+            counts[runs[name].arm]["rows"] += artifact.num_rows
+    tokens = {arm: (found["asked/prompt_tokens"], found["asked/response_tokens"])
+              for arm, found in counts.items() if found}  # fmt: skip
+    costs = {arm: read + OUTPUT_PRICE * written for arm, (read, written) in tokens.items()}
+    return made.rows(
+        {"arm": experiment.title(arm), "prompts": counts[arm]["prompts"],
+         "prompts with a kept answer": counts[arm]["prompts/kept"],
+         "kept answers": counts[arm]["rows"],
+         "right, of kept %": counts[arm]["right"] / max(1, counts[arm]["checked"]),
+         "teacher's tokens": sum(tokens[arm]),
+         "relative cost": round(cost / min(costs.values()), 2), "accuracy %": cell.value,
+         "95 % interval": percent_interval(cell.low, cell.high)}
+        for arm, cost in costs.items()
+        for cell in (experiment.cell(arm, ALL).interval,)
+    )  # fmt: skip
+
+
+def _picking_sentences(experiment: Experiment) -> Iterator[str]:
+    """Say for each number of answers whether a choice among them beats keeping all of them."""
+    for everything in (arm for arm in experiment.arms if "-all" in arm):
+        pairs = [pair for pair in experiment.pairs if pair.first == everything
+                 and pair.second.partition("-")[0] == everything.partition("-")[0]]  # fmt: skip
+        found = {pair.second: experiment.difference(pair).difference for pair in pairs}
+        better = [f'"{experiment.title(arm)}" by {points(each)} points'
+                  for arm, each in found.items() if verdict(each) == "better"]  # fmt: skip
+        name = f'"{experiment.title(everything)}"'
+        if better:
+            yield f"{experiment.name}: better than {name}: {', '.join(better)}."
+        elif found:
+            yield f"{experiment.name}: no choice of answers beats {name} ({len(found)} compared)."
 
 
 def _findings(experiment: Experiment) -> Iterator[str]:
@@ -326,36 +370,15 @@ def _accuracy_chart(experiment: Experiment) -> Spec:
     return spans(values, "accuracy %", reference=100 * experiment.chance(), domain=[0, 100])
 
 
-def _results(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    for found in experiment.cells():
-        yield {
-            "setting": experiment.name,
-            "arm": found.run.arm,
-            "family": found.family,
-            "seed": found.seed,
-            "n": found.n,
-            "accuracy": found.interval.value,
-            "low": found.interval.low,
-            "high": found.interval.high,
-            "chance": experiment.chance(found.family),
-            "tokens": found.tokens,
-            "seconds": round(found.seconds, 1),
-        }
-
-
 def _comparisons(experiment: Experiment) -> Iterator[dict[str, Any]]:
     for pair in experiment.pairs:
         for family in (ALL, *experiment.families):
             found = experiment.difference(pair, family)
             yield {
-                "setting": experiment.name,
-                **pair.model_dump(),
-                "family": family,
-                "difference": found.difference.value,
-                "low": found.difference.low,
-                "high": found.difference.high,
-                "p_value": found.p_value,
-            }
+                "setting": experiment.name, **pair.model_dump(), "family": family,
+                "difference": found.difference.value, "low": found.difference.low,
+                "high": found.difference.high, "p_value": found.p_value,
+            }  # fmt: skip
 
 
 def arms_table(results: Path) -> TerminalTable:
@@ -365,16 +388,12 @@ def arms_table(results: Path) -> TerminalTable:
     for name in ("accuracy %", "95 % interval", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by family", overflow="fold")
-    settings: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in json.loads(results.read_text()):
-        if row["seed"] == ALL:
-            settings.setdefault(row["setting"], {}).setdefault(row["arm"], []).append(row)
-    for setting, arms in settings.items():
-        for arm, (whole, *rows) in arms.items():
+    found = [row for row in json.loads(results.read_text()) if row["seed"] == ALL]
+    for setting, of_setting in groupby(found, key=lambda row: str(row["setting"])):
+        for arm, (whole, *rows) in groupby(of_setting, key=lambda row: str(row["arm"])):
             interval = percent_interval(whole["low"], whole["high"])
             figures = [percent(whole["accuracy"]), interval, f"{whole['tokens']:,}"]
             table.add_row(f"{setting} {arm}", *figures, _families(rows, "accuracy"))
-        whole, *rows = next(iter(arms.values()))
         guess = [percent(whole["chance"]), "", "", _families(rows, "chance")]
         table.add_row(f"{setting} guessing", *guess, style="dim")
     return table

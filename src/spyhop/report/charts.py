@@ -37,9 +37,9 @@ def names(field: str, **more: Any) -> Spec:  # noqa: ANN401 (plain data)
     return {"field": field, "type": "nominal", "title": None, "sort": None, **more}
 
 
-def colour(field: str = "line") -> Spec:
-    """Return the channel that gives each name its colour."""
-    return names(field, scale={"range": list(PALETTE)}, legend={"orient": "top"})
+def colour() -> Spec:
+    """Return the channel that gives each line its colour."""
+    return names("line", scale={"range": list(PALETTE)}, legend={"orient": "top"})
 
 
 def chart(values: Values, *layers: Spec, width: Any = 640, height: Any = 260) -> Spec:  # noqa: ANN401

@@ -27,21 +27,20 @@ def summary_lines(compared: ComparedLogs) -> list[str]:
         lines.append(f"{compared.missing:,} common items are not compared: a score is missing")
     if compared.other_prompts:
         lines.append(f"the prompts of {compared.other_prompts:,} common items differ")
-    result, unit = compared.overall, " points" if compared.overall.is_share else ""
-    shown_result = [f"{compared.names[1]} minus {compared.names[0]}: {_signed(result)}{unit}"]
-    if interval := _interval(result):
-        shown_result.append(f"95 % interval {interval}")
-    if result.p_value is not None:
-        shown_result.append(f"p = {result.p_value:.3g}")
+    result, cells = compared.overall, _cells(compared.overall)
+    unit = " points" if result.is_share else ""
+    said = f"{compared.names[1]} minus {compared.names[0]}: {cells['difference']}{unit}"
+    for name, text in (("95 % interval", "95 % interval"), ("p", "p =")):
+        said += f", {text} {cells[name]}" if cells[name] else ""
     sides = f"better on {result.gained:,} of {result.n:,} items, worse on {result.lost:,}"
-    return [*lines, f"{', '.join(shown_result)}; {sides}"]
+    return [*lines, f"{said}; {sides}"]
 
 
 def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
     """Return one line per task, topic or quarter of the lengths."""
     found, shown = _table(compared, by), rich.table.Table(box=None, pad_edge=False)
-    for place, head in enumerate(found.headings):
-        shown.add_column(head, justify="right" if place else "left", overflow="fold")
+    for head in found.headings:
+        shown.add_column(head, justify="right" if shown.columns else "left", overflow="fold")
     for row in found.rows:
         shown.add_row(*row)
     return shown
@@ -49,16 +48,14 @@ def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
 
 def comparison_page(compared: ComparedLogs) -> str:
     """Return the page: tables, forest plots, and rows to read."""
-    first, second = compared.names
     sections = comparison_sections(compared)
-    for name, is_gain in ((second, True), (first, False)):
+    for is_gain in (True, False):
         rows = [row for row in compared.disagreements
                 if (row.second_value > row.first_value) == is_gain]  # fmt: skip
         if rows:
-            read = ReportSection(f"{name} is better", prose("sample"))
+            read = ReportSection(f"{compared.names[is_gain]} is better", prose("sample"))
             sections.append(read.add("disagreements.html", rows=rows, names=compared.names))
-    title = f"{first} and {second}"
-    return render_page(title, "Two models, item by item.", sections)
+    return render_page(" and ".join(compared.names), "Two models, item by item.", sections)
 
 
 def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:
@@ -115,28 +112,18 @@ def _table(compared: ComparedLogs, by: str) -> Table:
 
 
 def _cells(result: PairedResult) -> dict[str, Any]:
+    low, high = _value(result, result.low), _value(result, result.high)
     tests = {"p": result.p_value, "Holm": result.adjusted}
     return {
-        "n": result.n,
-        "difference": _signed(result),
-        "95 % interval": _interval(result),
+        "n": result.n, "difference": _value(result, result.difference, "+"),
+        "95 % interval": low and high and f"{low} to {high}",
         **{name: "" if value is None else f"{value:.3g}" for name, value in tests.items()},
-        "better": result.gained,
-        "worse": result.lost,
+        "better": result.gained, "worse": result.lost,
         "detectable": _value(result, result.detectable),
-    }
+    }  # fmt: skip
 
 
 def _value(result: PairedResult, value: float | None, sign: str = "") -> str:
     if value is None:
         return ""
     return f"{100 * value:{sign}.1f}" if result.is_share else f"{value:{sign}.4g}"
-
-
-def _signed(result: PairedResult) -> str:
-    return _value(result, result.difference, "+")
-
-
-def _interval(result: PairedResult) -> str:
-    low, high = _value(result, result.low), _value(result, result.high)
-    return low and high and f"{low} to {high}"

@@ -46,35 +46,26 @@ def _figures(steps: Artifacts) -> dict[str, Any]:
     first, *_, last = [*steps.values()] * 2
     for row in last.rows(Segment):
         lengths[len(row.text) // BIN_CHARS * BIN_CHARS] += 1
-        domains[_domain(row.url)] += 1
+        try:
+            domains[urlsplit(row.url).hostname or "(file)"] += 1
+        except ValueError:
+            domains["(invalid)"] += 1
         languages[row.language] += 1
         num_toxic += row.is_toxic
         num_redacted += row.num_redacted
     counts = first.record.counts
     num_refused = sum(num for name, num in first.record.dropped.items() if name.startswith(PAGE))
     dropped = sum((Counter(each.record.dropped) for each in steps.values()), Counter[str]())
+    pages = counts.get("pages", 0)
+    before = {"pages": pages, "pages with text": pages - num_refused}
+    before["sections"] = counts.get("sections", 0)
     return {
-        "funnel": [
-            ("pages", counts.get("pages", 0)),
-            ("pages with text", counts.get("pages", 0) - num_refused),
-            ("sections", counts.get("sections", 0)),
-            *((name, each.num_rows) for name, each in steps.items()),
-        ],
-        "dropped": dict(dropped.most_common()),
-        "lengths": dict(sorted(lengths.items())),
-        "domains": dict(domains.most_common(NUM_DOMAINS)),
-        "num_domains": len(domains),
+        "funnel": [*before.items(), *((name, each.num_rows) for name, each in steps.items())],
+        "dropped": dict(dropped.most_common()), "lengths": dict(sorted(lengths.items())),
+        "domains": dict(domains.most_common(NUM_DOMAINS)), "num_domains": len(domains),
         "languages": dict(languages.most_common()),
-        "num_toxic": num_toxic,
-        "num_redacted": num_redacted,
-    }
-
-
-def _domain(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or "(file)"
-    except ValueError:
-        return "(invalid)"
+        "num_toxic": num_toxic, "num_redacted": num_redacted,
+    }  # fmt: skip
 
 
 def _funnel_section(figures: dict[str, Any]) -> ReportSection:
@@ -89,9 +80,8 @@ def _funnel_section(figures: dict[str, Any]) -> ReportSection:
 def _segments_section(last: Artifact, figures: dict[str, Any]) -> ReportSection:
     redacted, toxic = f"{figures['num_redacted']:,}", f"{figures['num_toxic']:,}"
     made = section("lengths_of_segments", redacted=redacted, toxic=toxic)
-    values = [
-        {"chars": at, "end": at + BIN_CHARS, "rows": n} for at, n in figures["lengths"].items()
-    ]
+    lengths = figures["lengths"].items()
+    values = [{"chars": at, "end": at + BIN_CHARS, "rows": n} for at, n in lengths]
     x = axis("chars", "characters", bin={"binned": True, "step": BIN_CHARS})
     place = {"x": x, "x2": {"field": "end"}, "y": axis("rows", "segments")}
     bars = chart(values, layer("bar", place, color=ACCENT), height=200)

@@ -18,8 +18,8 @@ SCORES = (1, 2, 3, 4, 5)
 COUNTS = ("documents", "written", "recovered", "kept")
 """Documents; those with an instruction that passed the filters; with one that they answer step for
 step; with one that was kept."""
-Kinds = dict[str, Counter[str | int]]
-"""By kind of document, its `COUNTS`, and the rated pairs of each rounded score."""
+Kinds = Counter[tuple[str, str | int]]
+"""By kind of document: its `COUNTS`, and the rated pairs of each rounded score."""
 
 
 class CuratedSet(Config):
@@ -44,8 +44,9 @@ class Curated:
 
         All are the documents that got an instruction. A share of nothing is 0.
         """
-        right = self.kinds[CORRECT]
-        every = sum(self.kinds.values(), Counter())
+        right = {name: self.kinds[CORRECT, name] for name in COUNTS}
+        every = {name: sum(self.kinds[kind, name] for kind in names_of(self.kinds))
+                 for name in COUNTS}  # fmt: skip
         return {
             "precision": right["kept"] / max(1, every["kept"]),
             "recall": right["kept"] / max(1, right["documents"]),
@@ -54,17 +55,12 @@ class Curated:
 
     def plain(self) -> dict[str, Any]:
         """Return the figures as plain data."""
-        return {
-            **self.where.model_dump(),
-            **self.shares(),
-            "kinds": {
-                name: {
-                    **{count: counts[count] for count in COUNTS},
-                    "scores": {str(score): counts[score] for score in SCORES},
-                }
-                for name, counts in self.kinds.items()
-            },
-        }
+        kinds = {
+            name: {**{count: self.kinds[name, count] for count in COUNTS},
+                   "scores": {str(score): self.kinds[name, score] for score in SCORES}}
+            for name in names_of(self.kinds)
+        }  # fmt: skip
+        return {**self.where.model_dump(), **self.shares(), "kinds": kinds}
 
 
 def read_curated(
@@ -72,32 +68,26 @@ def read_curated(
 ) -> Curated:
     """Return what became of the documents of one seed in one round of rating."""
     found = {row.id: row for row in documents.rows(Segment)}
-    kinds: Kinds = {CORRECT: Counter()}
-    for row in found.values():
-        kinds.setdefault(kind_of(row), Counter())["documents"] += 1
+    kinds: Kinds = Counter({(CORRECT, "documents"): 0})
+    kinds.update((kind_of(row), "documents") for row in found.values())
     chosen = {row.id for row in kept.rows(Pair)}
     samples: dict[tuple[str, bool], Pair] = {}
     for pair in rated.rows(Pair):
         document = found[pair.segment_id]
         name, is_kept = kind_of(document), pair.id in chosen
-        counts = kinds[name]
-        counts["written"] += 1
-        counts["recovered"] += is_recovered(pair.instruction, document)
-        counts["kept"] += is_kept
+        kinds[name, "written"] += 1
+        kinds[name, "recovered"] += is_recovered(pair.instruction, document)
+        kinds[name, "kept"] += is_kept
         if pair.rating is not None and pair.rating.score is not None:
-            counts[rounded(pair.rating.score)] += 1
+            kinds[name, rounded(pair.rating.score)] += 1
         samples.setdefault((name, is_kept), pair)
     order = sorted(samples, key=lambda each: (each[0], not each[1]))
     return Curated(where, kinds, [(*key, samples[key]) for key in order])
 
 
-def over_runs(curated: Sequence[Curated]) -> Kinds:
-    """Return the kinds with their numbers summed over seeds."""
-    kinds: Kinds = defaultdict(Counter)
-    for each in curated:
-        for name, counts in each.kinds.items():
-            kinds[name].update(counts)
-    return kinds
+def names_of(kinds: Kinds) -> list[str]:
+    """Return the kinds of documents, the correct ones first."""
+    return list(dict.fromkeys(kind for kind, _ in kinds))
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
@@ -120,10 +110,8 @@ def curation_sentences(curated: Sequence[Curated]) -> list[str]:
     """Say how many of the kept documents are correct, round by round."""
     sentences = []
     for number, some in rounds_of(curated).items():
-        kept, every = (
-            over_seeds([each.shares()[name] for each in some])
-            for name in ("precision", "base_rate")
-        )
+        kept, every = (over_seeds([each.shares()[name] for each in some])
+                       for name in ("precision", "base_rate"))  # fmt: skip
         limits = percent_interval(kept.low, kept.high)
         sentences.append(
             f"Of the documents kept in round {number}, {percent(kept.value)} % are correct "
@@ -152,9 +140,10 @@ def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection
         for measure, title in measures.items()
         for values in [[each.shares()[measure] for each in some]]
     )  # fmt: skip
+    kinds = sum((each.kinds for each in rounds[min(rounds)]), Counter())
     values = [
-        {"line": kind, "rating": str(score), "documents": counts[score]}
-        for kind, counts in over_runs(rounds[min(rounds)]).items()
+        {"line": kind, "rating": str(score), "documents": kinds[kind, score]}
+        for kind in names_of(kinds)
         for score in SCORES
     ]
     place = {
@@ -168,16 +157,16 @@ def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection
 
 
 def _funnel_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection:
-    by_round = {number: over_runs(some) for number, some in rounds.items()}
-    rows = []
-    for kind, counts in by_round[min(by_round)].items():
-        recovered = counts["recovered"] / max(1, counts["written"])
-        kept = {f"kept in round {n}": kinds[kind]["kept"] for n, kinds in by_round.items()}
-        shares = {f"{head}, %": num / max(1, counts["documents"]) for head, num in kept.items()}
+    by_round = {n: sum((each.kinds for each in some), Counter()) for n, some in rounds.items()}
+    first, rows = by_round[min(by_round)], []
+    for kind in names_of(first):
+        documents, written, recovered, _ = (first[kind, name] for name in COUNTS)
+        kept = {f"kept in round {n}": kinds[kind, "kept"] for n, kinds in by_round.items()}
+        shares = {f"{head}, %": num / max(1, documents) for head, num in kept.items()}
         rows.append({
-            "kind": kind, "documents": counts["documents"],
-            "with an instruction": counts["written"],
-            "recovered %": recovered if kind in SOLUTIONS else None, **kept, **shares,
+            "kind": kind, "documents": documents, "with an instruction": written,
+            "recovered %": recovered / max(1, written) if kind in SOLUTIONS else None,
+            **kept, **shares,
         })  # fmt: skip
     return section("funnel", name=name).rows(rows)
 

@@ -81,21 +81,16 @@ def dataset(
                 table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
                 held.clear()
         table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
-    for licence, num in counts["license"].items():
-        ctx.count(f"licence/{licence}", num)
     licences = counts["license"]
+    for licence, num in licences.items():
+        ctx.count(f"licence/{licence}", num)
     closed = sorted(licence for licence in licences if not is_open(licence))
     one = next(iter(licences), "other").lower().replace(" ", "-")
     card = write_markdown(
-        "spyhop.report",
-        "dataset.md",
-        title=config.title,
-        language=config.language,
-        tag="other" if closed or len(licences) > 1 else one,
-        total=licences.total(),
-        closed=closed,
+        "spyhop.report", "dataset.md", title=config.title, language=config.language,
+        tag="other" if closed or len(licences) > 1 else one, total=licences.total(), closed=closed,
         tables={title: counts[name] for name, title in TABLES.items()},
-    )
+    )  # fmt: skip
     (ctx.out / "README.md").write_text(card, encoding="utf-8")
 
 

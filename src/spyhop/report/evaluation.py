@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from statistics import mean
 from typing import Any
 
@@ -69,19 +70,18 @@ def scores_sections(
     overview = section("scores").text(seal_sentence(scores, sealed), *notes, *guessing)
     sections = [overview.table(scores_table(totals))]
     for suite in dict.fromkeys(each.suite for own in found.values() for each in own):
-        of_suite = {
-            name: own
-            for name, tasks in found.items()
-            if (own := [each for each in tasks if each.suite == suite])
+        groups = {
+            name: [each for each in own if each.suite == suite] for name, own in found.items()
         }
-        sections.append(suite_section(suite, of_suite, sealed, student))
-        first = next(iter(of_suite.values()))[0]
+        of_suite = {name: own for name, own in groups.items() if own}
+        made = suite_section(suite, of_suite, sealed, student)
+        first, *_ = next(iter(of_suite.values()))
         if suite in hidden:
-            sections[-1].text("The texts of this suite stay off the page.")
-        elif asked := next(
-            (item for item in rows_of(items, Item) if item.id == first.ids[0]), None
-        ):
-            add_first_prompt(sections[-1], asked, first.protocol)
+            made.text("The texts of this suite stay off the page.")
+        else:
+            for item in islice((i for i in rows_of(items, Item) if i.id == first.ids[0]), 1):
+                add_first_prompt(made, item, first.protocol)
+        sections.append(made)
     return sections
 
 
@@ -191,12 +191,8 @@ def score_rows(found: Groups) -> Iterator[tuple[dict[str, Any], set[str]]]:
     """
     first, *others = found.values()
     for own in first:
-        same = (
-            each
-            for tasks in others
-            for each in tasks
-            if (each.suite, each.task) == (own.suite, own.task)
-        )
+        same = (each for tasks in others for each in tasks
+                if (each.suite, each.task) == (own.suite, own.task))  # fmt: skip
         for score in (own, *same):
             reds = red_rates(score, None if score is own else own)
             yield _score_row(score), {f"{name} %" for name in reds}
@@ -227,19 +223,16 @@ def _score_row(score: TaskScores) -> dict[str, Any]:
 def samples_section(sampled: Artifacts, seen: Mapping[str, ItemOverlap] | None) -> ReportSection:
     """Several samples of each response: the mean, its error between samples, pass@k, majority."""
     return section("samples").rows(
-        {
-            **dict(list(_score_row(score).items())[:5]),
-            "error between samples": f"{100 * figures.error:.2f}",
-            "first sample %": figures.first,
-            "pass@k %": ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
-            "majority %": figures.majority,
-            "variance of items": figures.variance and figures.variance.items,
-            "variance of samples": figures.variance and figures.variance.samples,
-        }
+        {**dict(list(_score_row(score).items())[:5]),
+         "error between samples": f"{100 * figures.error:.2f}", "first sample %": figures.first,
+         "pass@k %": ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
+         "majority %": figures.majority,
+         "variance of items": figures.variance and figures.variance.items,
+         "variance of samples": figures.variance and figures.variance.samples}
         for name, artifact in sampled.items()
         for score in task_scores(name, artifact, seen)
         if (figures := score.samples) is not None
-    )
+    )  # fmt: skip
 
 
 def sweep_section(swept: Artifacts) -> ReportSection:
@@ -257,16 +250,12 @@ def sweep_section(swept: Artifacts) -> ReportSection:
                 f"{percent(best)} % with the best one on the test items."
             )
         rows = (
-            {
-                "task": f"{each.suite} {each.task}".replace("_", " "),
-                "n": each.n,
-                **{name: percent(value) for name, value in each.by_message.items()},
-                "chosen %": each.chosen,
-                "best on test %": each.best_on_test,
-                "best": each.best if each.num_best == 1 else f"{each.num_best} messages tie",
-            }
+            {"task": f"{each.suite} {each.task}".replace("_", " "), "n": each.n,
+             **{name: percent(value) for name, value in each.by_message.items()},
+             "chosen %": each.chosen, "best on test %": each.best_on_test,
+             "best": each.best if each.num_best == 1 else f"{each.num_best} messages tie"}
             for each in tasks
-        )
+        )  # fmt: skip
         made.rows(rows, f"Accuracy % of {model}.")
     return made
 

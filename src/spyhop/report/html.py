@@ -208,23 +208,16 @@ def _texts() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _environment() -> Environment:
+def environment(package: str) -> Environment:
+    """Return the templates of a package; control characters of their values are shown."""
     found = Environment(
-        loader=PackageLoader("spyhop.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
+        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"],
+        finalize=lambda value: visible(value) if type(value) is str else value,  # markup is ready
+    )  # fmt: skip
     found.filters["short"] = short
     return found
 
 
-def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
-    """Show control and bidirectional characters of plain text; markup is ready."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 def _render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)
-    return Markup(_environment().get_template(template).render(**values))
+    return Markup(environment("spyhop.report").get_template(template).render(**values))

@@ -4,29 +4,37 @@ Source: Humpback (arXiv:2308.06259); table and figure numbers are those of versi
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.evaluate import chance_sentence, seal_state, task_scores
 from spyhop.report.html import ReportSection, prose, report_stage, section, short, write_page
-from spyhop.report.humpback_figures import (
-    Measure,
-    PairSet,
-    StudentRun,
-    StudentScores,
-    of_score,
-    pair_set,
-    seen_by,
-)
-from spyhop.report.humpback_tables import SECTIONS, costs_section, levels, results_of
 from spyhop.report.page import finding_row, pair_turns
 from spyhop.report.sections import add_dropped, audit_section, data_section, training_section
+from spyhop.report.students import (
+    Seen,
+    StudentRun,
+    StudentScores,
+    costs_section,
+    paired_section,
+    quality_section,
+    results_of,
+    scaling_section,
+    seen_by,
+)
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import Context
 from spyhop.statistics import cluster_interval
 from spyhop.store import Artifact, Artifacts
+from spyhop.text.diversity import Diversity, diversity
 
 NUM_EXAMPLES = 2
 """Pairs shown of each score."""
@@ -44,6 +52,52 @@ THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
+SECTIONS: dict[str, Callable[[Seen], ReportSection]] = {
+    "quality": quality_section,
+    "sources": partial(paired_section, "sources"),
+    "messages": partial(paired_section, "tags"),
+    "scaling": scaling_section,
+}
+"""By the table of the students."""
+Lengths = tuple[float, float]
+"""Characters: mean and standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """A set of pairs: how many, how long, and what they ask for."""
+
+    name: str
+    num_pairs: int
+    instructions: Lengths
+    responses: Lengths
+    asked: Diversity
+
+
+def pair_set(name: str, pairs: Iterable[Pair]) -> PairSet:
+    """Read a set of pairs once."""
+    asked, answered = array("q"), array("q")
+
+    def instructions() -> Iterator[str]:
+        for row in pairs:
+            asked.append(len(row.instruction))
+            answered.append(len(row.response))
+            yield row.instruction
+
+    found = diversity(instructions())
+    return PairSet(name, len(asked), _mean_and_sd(asked), _mean_and_sd(answered), found)
+
+
+def _mean_and_sd(values: "array[int]") -> Lengths:
+    mean = float(np.mean(values)) if values else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
+    """Yield the pairs of at least that score; those whose score is missing are none of them."""
+    for row in rated.rows(Pair):
+        if row.rating is not None and (row.rating.score or 0) >= least:
+            yield row
 
 
 class HumpbackPageConfig(Config):
@@ -80,9 +134,8 @@ def humpback_page(
 
     Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
     """
-    taken: dict[Measure, Artifacts] = {"accuracy": accuracy, "held_out": held_out}
-    measures = [measure for measure, scores in taken.items() if scores]
-    seen = seen_by({name: config.runs[name] for name in students}, taken, graded)
+    runs = {name: config.runs[name] for name in students}
+    seen = seen_by(runs, {"accuracy": accuracy, "held_out": held_out}, graded)
     chosen: dict[str, dict[str, Any]] = {
         name: json.loads(each.file("promotion.json").read_text())
         for name, each in promotions.items()
@@ -102,9 +155,8 @@ def humpback_page(
         for name, each in rounds.items()
         if name not in chosen or chosen[name]["chosen"] == "after"
     ]
-    best = f"the best student, {promoted[-1]}."
     first = section("rounds", message=config.asked_under or "no system message")
-    first.rows(_round_rows(rounds, measures, students, rated, kept, chosen))
+    first.rows(_round_rows(rounds, students, rated, kept, chosen))
     for each in rounds.values():
         if "accuracy" in each.scores:
             first.text(chance_sentence(task_scores(each.run.kind, each.scores["accuracy"])))
@@ -117,9 +169,9 @@ def humpback_page(
     ]
     for name, make in SECTIONS.items():
         if some := [each for each in seen.values() if each.run.table == name]:
-            sections.append(make(some, measures))
+            sections.append(make(some))
             if name in BEST_STUDENT:
-                sections[-1].text(f"{BEST_STUDENT[name]} {best}")
+                sections[-1].text(f"{BEST_STUDENT[name]} the best student, {promoted[-1]}.")
     if accuracy:
         first.text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
@@ -137,16 +189,21 @@ def humpback_page(
     results = {
         "rounds": list(chosen.values()),
         "gates": [[each.model_dump() for each in some] for some in found.values()],
-        "data": [each.plain() for each in sets],
-        "students": results_of(list(seen.values()), measures),
-    }
+        "data": [
+            {"name": each.name, "pairs": each.num_pairs, "instruction_chars": each.instructions,
+             "response_chars": each.responses, "verb_noun_reader": each.asked.reader,
+             "verb_noun_read": each.asked.num_read, "verb_noun_distinct": len(each.asked.pairs),
+             "verb_noun_entropy_bits": each.asked.entropy_bits}
+            for each in sets
+        ],
+        "students": results_of(list(seen.values())),
+    }  # fmt: skip
     inputs = (pairs, rated, kept, students)
     write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, results=results)
 
 
 def _round_rows(
     seen: Mapping[str, StudentScores],
-    measures: Sequence[Measure],
     students: Artifacts,
     rated: Artifacts,
     kept: Artifacts,
@@ -163,7 +220,7 @@ def _round_rows(
             names = [one.name for model in ("judge", "model") for one in judge.get(model, [])]
             row |= {"rated by": ", ".join(names), "pairs rated": rated[name].num_rows}
             row["kept"] = kept[name].num_rows
-        row |= levels(each, measures)
+        row |= each.levels()
         row["verdict"] = chosen[name]["reason"] if name in chosen else "seeds alone"
         if before and students[name].key == students[before].key:
             row["verdict"] = f"the same as {seen[before].run.kind}, which was not promoted"
@@ -190,14 +247,9 @@ def _gate_section(found: Mapping[str, list[Finding]], rated: Artifacts) -> Repor
 def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     groups: dict[str, tuple[float | None, list[tuple[bool, str]]]] = {}
     for name, artifact in rated.items():
-        groups[f"texts rated 4 or more, {_round(name)}"] = (
-            None,
-            [
-                (row.rating.score >= A4, row.origin)
-                for row in artifact.rows(Pair)
-                if row.rating is not None and row.rating.score is not None
-            ],
-        )
+        found = [(row.rating.score >= A4, row.origin) for row in artifact.rows(Pair)
+                 if row.rating is not None and row.rating.score is not None]  # fmt: skip
+        groups[f"texts rated 4 or more, {_round(name)}"] = None, found
     for writer, trip in trips.items():
         picks = [row for row in trip.rows(Score) if row.error is None]
         chance = sum(row.chance for row in picks) / max(1, len(picks))
@@ -208,11 +260,9 @@ def _assumptions_section(rated: Artifacts, trips: Artifacts) -> ReportSection:
     for name, (guess, values) in groups.items():
         shares, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
         if len(set(pages)) > 1:
-            found = cluster_interval(shares, pages).of_scores()
-            rows.append({
-                "": name, "texts": len(values),
-                "%, 95 % interval over pages": found, "chance %": guess,
-            })  # fmt: skip
+            share = cluster_interval(shares, pages).of_scores()
+            row = {"": name, "texts": len(values), "%, 95 % interval over pages": share}
+            rows.append({**row, "chance %": guess})
     return section("assumptions").rows(rows)
 
 
@@ -221,16 +271,14 @@ def _round(student: str) -> str:
 
 
 def _data_section(sets: Sequence[PairSet]) -> ReportSection:
+    shown = "{:,.0f} ± {:,.0f}".format
     return section("lengths").rows(
-        {
-            "": each.name,
-            "pairs": each.num_pairs,
-            "instruction": str(each.instructions),
-            "response": str(each.responses),
-            **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True)),
-        }
+        {"": each.name, "pairs": each.num_pairs,
+         "instruction": shown(*each.instructions) if each.num_pairs else "",
+         "response": shown(*each.responses) if each.num_pairs else "",
+         **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True))}
         for each in sets
-    )
+    )  # fmt: skip
 
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
@@ -238,30 +286,24 @@ def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     made = section("diversity", readers=readers)
     if not readers:
         return made.text(prose("no_parser"))
-    read = [each for each in sets if each.asked.num_read]
-    least = min((each.asked.num_read for each in read), default=0)
-    made.rows(
-        {
-            "": each.name,
-            "instructions": each.num_pairs,
-            "read %": each.asked.num_read / max(1, each.num_pairs),
-            "paper, parsed %": PAPER_READ.get(each.name),
-            "distinct pairs": len(each.asked.pairs),
-            f"distinct in {least}": f"{each.asked.distinct(least):.1f}"
-            if each.asked.num_read
-            else None,
-            "entropy, bits": f"{each.asked.entropy_bits:.2f}",
-        }
-        for each in sets
-    )
-    if not read:
+    least = min((num for each in sets if (num := each.asked.num_read)), default=0)
+    rows, frequent = [], []
+    for each in sets:
+        found = each.asked
+        distinct = f"{found.distinct(least):.1f}" if found.num_read else None
+        rows.append({
+            "": each.name, "instructions": each.num_pairs,
+            "read %": found.num_read / max(1, each.num_pairs),
+            "paper, parsed %": PAPER_READ.get(each.name), "distinct pairs": len(found.pairs),
+            f"distinct in {least}": distinct, "entropy, bits": f"{found.entropy_bits:.2f}",
+        })  # fmt: skip
+        ordered = sorted(found.pairs.items(), key=lambda one: (-one[1], one[0]))[:NUM_TOP]
+        words = ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in ordered)
+        frequent += [{"": each.name, "most frequent": words}] * bool(words)
+    made.rows(rows)
+    if not frequent:
         made.text("In some or all of the sets no instruction could be read.")
-    rows = []
-    for each in read:
-        ordered = sorted(each.asked.pairs.items(), key=lambda one: (-one[1], one[0]))[:NUM_TOP]
-        frequent = ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in ordered)
-        rows.append({"": each.name, "most frequent": frequent})
-    return made.rows(rows)
+    return made.rows(frequent)
 
 
 def _pairs_section(rated: Artifact) -> ReportSection:

@@ -3,7 +3,7 @@
 Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
@@ -86,11 +86,13 @@ def judge_page(
             found += check_judge([r for r in rows if r.judge == name], people, responses, texts)
     with (ctx.out / VERDICTS).open("w", encoding="utf-8") as file:
         file.writelines(f"{row.model_dump_json()}\n" for row in rows)
-    sections = [
-        _figures_section(name, some)
-        for name in SECTIONS
-        if (some := [figure for figure in found if _section_of(figure) == name])
-    ]
+    groups: dict[str, list[Figure]] = {name: [] for name in SECTIONS}
+    for each in found:
+        of_models = "win_rates" if each.measure in RATES else "grades"
+        is_part = each.part not in (ALL, UNDOUBTED) and not each.part.startswith("the other shown")
+        is_of_judge = each.measure not in (*RATES, *GRADES)
+        groups["judges" if is_of_judge else "parts" if is_part else of_models].append(each)
+    sections = [_figures_section(name, some) for name, some in groups.items() if some]
     sections += [_published_section(config, found)] if config.published else []
     sections += [_verdicts_section(rows)] if any(row.reason for row in rows) else []
     given = {"questions": questions}
@@ -119,25 +121,17 @@ def _verdicts(verdicts: Artifacts) -> list[Verdict]:
     ]
 
 
-def _section_of(figure: Figure) -> str:
-    if figure.measure not in (*RATES, *GRADES):
-        return "judges"
-    if figure.part not in (ALL, UNDOUBTED) and not figure.part.startswith("the other shown"):
-        return "parts"
-    return "win_rates" if figure.measure in RATES else "grades"
-
-
 def summary(found: Sequence[Figure]) -> list[str]:
     """Return one sentence for each judge and pair of models, or graded model."""
-    groups: dict[tuple[str, str, str], dict[str, Figure]] = {}
+    groups: dict[tuple[str, str], dict[str, Figure]] = defaultdict(dict)
     for f in found:
         if f.part == ALL and f.measure in SUMMED:
-            groups.setdefault((f.judge, f.model, f.against), {})[f.measure] = f
+            groups[f.judge, _pair(f)][f.measure] = f
     sentences = []
-    for (judge, _, _), by_measure in groups.items():
+    for (judge, pair), by_measure in groups.items():
         ordered = [by_measure[name] for name in SUMMED if name in by_measure]
         said = "; ".join(f"{each.measure} {_value(each)}" for each in ordered)
-        whose = f"{judge}: {_pair(ordered[0])}".removesuffix(": ")
+        whose = f"{judge}: {pair}".removesuffix(": ")
         sentences.append(f"{whose}, n = {ordered[0].num:,}: {said}.")
     more = len(sentences) - MOST_SENTENCES
     return [*sentences[:MOST_SENTENCES], *([f"{more} more are in the tables."] if more > 0 else [])]
@@ -186,10 +180,8 @@ def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> Repo
     for name, rate in {**published, **ours}.items():
         about = known.get(name, PublishedModel(name=name, group="of this run"))
         model = f"{name} (this run)" if name in ours else name
-        rows.append({
-            "group": about.group, "model": model, "labelled examples": about.labelled,
-            "win rate": rate,
-        })  # fmt: skip
+        row = {"group": about.group, "model": model, "labelled examples": about.labelled}
+        rows.append({**row, "win rate": rate})
     rows.sort(key=lambda row: (row["group"], row["win rate"]), reverse=True)
     return section("models").rows(rows)
 

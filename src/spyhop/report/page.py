@@ -8,8 +8,12 @@ from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
 from spyhop.report.costs import CostedStudent, costed, point_cost_section
-from spyhop.report.data_figures import messages_section, mixture_section
-from spyhop.report.density import density_section
+from spyhop.report.data_figures import (
+    messages_section,
+    mixture_section,
+    rounds_section,
+    search_section,
+)
 from spyhop.report.evaluation import (
     published_section,
     samples_section,
@@ -17,9 +21,7 @@ from spyhop.report.evaluation import (
     sweep_section,
 )
 from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
-from spyhop.report.inherited import inherited_section
-from spyhop.report.items import items_section
-from spyhop.report.loop import rounds_section, search_section
+from spyhop.report.items import density_section, inherited_section, items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
     add_dropped,
@@ -204,31 +206,22 @@ def _pairs_section(pairs: Artifacts) -> ReportSection:
 
 def _result(score: TaskScores) -> dict[str, Any]:
     """Return a score for programs, with the shares of its items in training and that of others."""
-    seen, values = score.overlaps, score.means
-    in_training = None
-    if seen is not None:
-        found = [seen[name] for name in score.ids]
-        without_long = values[[not each.has_long for each in found]]
-        clean = values[[not each.has_any for each in found]]
-        in_training = {
-            "exact": sum(each.is_exact for each in found) / score.n,
-            "long": 1 - len(without_long) / score.n,
-            "short": 1 - len(clean) / score.n,
-            "num_without_long": len(without_long),
-            "without_long": float(without_long.mean()) if len(without_long) else None,
-            "num_clean": len(clean),
-            "clean": float(clean.mean()) if len(clean) else None,
-        }
+    in_training: dict[str, float | None] | None = None
+    if score.overlaps is not None:
+        found = [score.overlaps[name] for name in score.ids]
+        in_training = {"exact": sum(each.is_exact for each in found) / score.n}
+        for kind, has, without in (
+            ("long", "has_long", "without_long"),
+            ("short", "has_any", "clean"),
+        ):
+            left = score.means[[not getattr(each, has) for each in found]]
+            mean = float(left.mean()) if len(left) else None
+            in_training |= {
+                kind: 1 - len(left) / score.n, f"num_{without}": len(left), without: mean
+            }  # fmt: skip
     return {
-        "model": score.model,
-        "suite": score.suite,
-        "task": score.task,
-        "n": score.n,
-        "accuracy": score.interval.value,
-        "low": score.interval.low,
-        "high": score.interval.high,
-        "answered": 1 - (score.rate("no answer") or 0.0),
-        "chance": score.chance,
-        "verdict": score.against_guessing,
-        "in_training": in_training,
-    }
+        "model": score.model, "suite": score.suite, "task": score.task, "n": score.n,
+        "accuracy": score.interval.value, "low": score.interval.low, "high": score.interval.high,
+        "answered": 1 - (score.rate("no answer") or 0.0), "chance": score.chance,
+        "verdict": score.against_guessing, "in_training": in_training,
+    }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import groupby
 
@@ -23,8 +23,6 @@ NUM_SHOWN = 20
 """Responses per suite and model that are shown on request, the most toxic first."""
 MOST_COMPARED = 200
 """ROUGE-L takes time as the product of two lengths."""
-Lines = Iterator[tuple[str, int, Interval | None]]
-"""(group, responses, figure)."""
 
 
 def safety_sections(
@@ -46,7 +44,7 @@ def safety_sections(
         is_choice = suite.startswith("truthfulqa") and first.finish_reason != SCORED
         is_truth = is_choice or "declined" in first.metrics
         kind = BIAS if suite == BIAS else TRUTH if is_truth else str(first.metric)
-        if kind not in _LINES:
+        if kind not in KINDS:
             continue
         made = section(kind, suite=suite)
         _add_table(made, models, kind, suite)
@@ -69,7 +67,7 @@ def _add_table(to: ReportSection, models: Mapping[str, list[Score]], kind: str, 
     theirs = published.get(suite, {"models": [], "groups": {}})
     rows: dict[str, dict[str, object]] = {}
     for name, some in models.items():
-        for group, n, found in _LINES[kind](some):
+        for group, n, found in _lines(kind, some):
             row = rows.setdefault(group, {"group": group})
             row |= {f"{name}: n": n, f"{name}: %, 95 % interval": found}
     names = [f"{name}, published" for name in theirs["models"]]
@@ -78,50 +76,47 @@ def _add_table(to: ReportSection, models: Mapping[str, list[Score]], kind: str, 
     to.rows(rows.values(), theirs.get("note", ""))
 
 
-def _grouped(
-    names: Callable[[Score], Sequence[str]], figure: Callable[[list[Score]], Interval | None]
-) -> Callable[[list[Score]], Lines]:
-    """Return the lines of all scores together and of each of their groups; failed calls aside."""
-
-    def lines(scores: list[Score]) -> Lines:
+def _lines(kind: str, scores: list[Score]) -> Iterator[tuple[str, int, Interval | None]]:
+    """Yield (group, responses, figure) of all scores and of each group; failed calls aside."""
+    every = [score for score in scores if score.error is None]
+    if kind == "labels":
+        yield from ((name, len(scores), f1) for name, f1 in label_f1(scores).items())
+    elif kind == TRUTH:
+        given = [s for s in every if s.extracted is not None and not s.metrics.get("declined")]
+        yield "declined or no answer", len(every), _wilson(len(every) - len(given), len(every))
+        wrong = sum(not score.correct for score in given)
+        yield "wrong when answered", len(given), _wilson(wrong, len(given))
+    else:
         groups: dict[str, list[Score]] = defaultdict(list)
-        for score in scores:
-            for name in (ALL, *names(score)) if score.error is None else ():
+        names, figure = _GROUPED[kind]
+        for score in every:
+            for name in (ALL, *names(score)):
                 groups[name].append(score)
         for name, some in groups.items():
             yield name, len(some), figure(some)
-
-    return lines
-
-
-def _truth(scores: list[Score]) -> Lines:
-    every = [score for score in scores if score.error is None]
-    given = [s for s in every if s.extracted is not None and not s.metrics.get("declined")]
-    wrong = sum(not score.correct for score in given)
-    yield "declined or no answer", len(every), _wilson(len(every) - len(given), len(every))
-    yield "wrong when answered", len(given), _wilson(wrong, len(given))
 
 
 def _wilson(num: int, n: int) -> Interval | None:
     return wilson(num, n) if n else None
 
 
-_LINES: dict[str, Callable[[list[Score]], Lines]] = {
-    "toxicity": _grouped(
+_GROUPED: dict[
+    str, tuple[Callable[[Score], list[str]], Callable[[list[Score]], Interval | None]]
+] = {
+    "toxicity": (
         lambda score: [kind_and_group(score.task)[0] or "replies", score.task],
         lambda some: seed_interval([s.value for s in some]) if len(some) > 1 else None,
     ),
-    "labels": lambda some: ((name, len(some), f1) for name, f1 in label_f1(some).items()),
-    "refusal": _grouped(
+    "refusal": (
         lambda score: [f"to {score.target}"],
-        lambda some: _wilson(sum(s.extracted == REFUSE for s in some), len(some)),
+        lambda some: wilson(sum(s.extracted == REFUSE for s in some), len(some)),
     ),
-    BIAS: _grouped(
-        lambda score: [score.topic], lambda some: _wilson(sum(s.correct for s in some), len(some))
+    BIAS: (
+        lambda score: [score.topic], lambda some: wilson(sum(s.correct for s in some), len(some))
     ),
-    TRUTH: _truth,
-}
-"""Groups and figures of each kind of suite."""
+}  # fmt: skip
+"""Groups of a score and the figure of a group, by kind of suite."""
+KINDS = {*_GROUPED, "labels", TRUTH}
 
 
 def _support_section(support: Artifacts) -> ReportSection:
@@ -175,12 +170,9 @@ def spread_section(sampled: Artifacts, swept: Artifacts) -> ReportSection:
             place = (model, each.suite, each.task, "system messages")
             figures[place].append(float(each.values.mean()))
     return section("spread").rows(
-        {
-            **dict(zip(("model", "suite", "task", "over"), place, strict=True)),
-            "n": len(some),
-            "standard deviation, points": percent(float(np.std(some, ddof=1))),
-            "lowest to highest": percent_interval(min(some), max(some)),
-        }
+        {**dict(zip(("model", "suite", "task", "over"), place, strict=True)), "n": len(some),
+         "standard deviation, points": percent(float(np.std(some, ddof=1))),
+         "lowest to highest": percent_interval(min(some), max(some))}
         for place, some in figures.items()
         if len(some) > 1
-    )
+    )  # fmt: skip

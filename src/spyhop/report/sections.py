@@ -23,6 +23,9 @@ from spyhop.train.release import probe_figures
 CURVE_POINTS = 200
 NUM_EXAMPLES, NUM_PROBED, NUM_DROPPED = 5, 4, 3
 EXAMPLE_CHARS = 300
+OVERLAPS = {"whole": "is_exact", "13 words": "has_long", "8 words": "has_any"}
+"""Kinds of overlap with training rows, the narrowest first, and their fields."""
+AUDITED = ("base", "student", "teacher")
 AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
 
@@ -200,31 +203,26 @@ def _cost(usage: Mapping[str, float]) -> dict[str, str]:
 def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
     """How many items of each task the rows hold, and which ones."""
     groups: dict[tuple[str, str], list[ItemOverlap]] = defaultdict(list)
+    examples: dict[str, list[dict[str, str]]] = {kind: [] for kind in OVERLAPS}
     for row in seen.values():
         groups[row.suite, ALL].append(row)
         groups[row.suite, row.task].append(row)
-    rows = []
-    for (suite, task), found in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != ALL)):
-        counts = {
-            "whole": sum(each.is_exact for each in found),
-            "13 words": sum(each.has_long for each in found),
-            "8 words": sum(each.has_any for each in found),
-            "not checkable": sum(not each.is_checked for each in found),
-        }
-        if task == ALL or any(list(counts.values())[:3]):
-            shown = {k: f"{num:,} ({percent(num / len(found))} %)" for k, num in counts.items()}
-            rows.append({"suite": suite, "task": task, "items": len(found), **shown})
-    kinds: dict[str, list[dict[str, str]]] = {"whole": [], "13 words": [], "8 words": []}
-    for row in seen.values():
-        if row.has_any:
-            kind = "whole" if row.is_exact else "13 words" if row.long_run else "8 words"
-            kinds[kind].append({
+        for kind in [kind for kind, found in OVERLAPS.items() if getattr(row, found)][:1]:
+            examples[kind].append({
                 "found by": kind, "task": f"{row.suite} {row.task}", "item": row.id,
                 "training row": row.row_id, "words": row.long_run or row.short_run,
             })  # fmt: skip
+    rows = []
+    for (suite, task), some in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != ALL)):
+        counts = {kind: sum(getattr(each, found) for each in some)
+                  for kind, found in OVERLAPS.items()}  # fmt: skip
+        if task == ALL or any(counts.values()):
+            counts["not checkable"] = sum(not each.is_checked for each in some)
+            shown = {k: f"{num:,} ({percent(num / len(some))} %)" for k, num in counts.items()}
+            rows.append({"suite": suite, "task": task, "items": len(some), **shown})
     caption = "A wider measure counts what a narrower one finds. Tasks without any are not listed."
-    examples = [row for rows in kinds.values() for row in rows[:NUM_EXAMPLES]]
-    return section("contamination").rows(rows, caption).rows(examples)
+    first = [row for of_kind in examples.values() for row in of_kind[:NUM_EXAMPLES]]
+    return section("contamination").rows(rows, caption).rows(first)
 
 
 def sentences(audits: Artifacts) -> dict[str, str]:
@@ -256,22 +254,18 @@ def _add_gains(to: ReportSection, found: Mapping[str, Any]) -> None:
     drawn = [{"row": name, **gain} for name, gain in gains.items() if gain]
     caption = f"Student minus base in points, with 95 % intervals, on {found['n']:,} items."
     to.chart(spans(drawn, "points", reference=0), caption)
-    unknown = {"95 % interval": "cannot be separated"}
     to.rows(
-        {"gain": name} | (
-            {"points": f"{gain['value']:+.1f}",
-             "95 % interval": f"{gain['low']:.1f} to {gain['high']:.1f}"} if gain else unknown
-        )
+        {"gain": name, "points": f"{gain['value']:+.1f}" if gain else "", "95 % interval":
+         f"{gain['low']:.1f} to {gain['high']:.1f}" if gain else "cannot be separated"}
         for name, gain in gains.items()
     )  # fmt: skip
     num = found["num_judged"]
     judged = prose("judged", num=num, **{name: 100 * found[name] for name in ("missing", "flips")})
     to.text(judged if num else prose("no_judge"))
-    models = ("base", "student", "teacher")
+    rows = (
+        {"form": name, **{model: f"{mean:.2f}" for model, mean in zip(AUDITED, means, strict=True)}}
+        for name, means in found["form"].items()
+    )
     to.rows(
-        (
-            {"form": name} | {m: f"{mean:.2f}" for m, mean in zip(models, means, strict=True)}
-            for name, means in found["form"].items()
-        ),
-        "Means; 1 is a doubling of the count, or for overlap a quarter of the word pairs.",
+        rows, "Means; 1 is a doubling of the count, or for overlap a quarter of the word pairs."
     )

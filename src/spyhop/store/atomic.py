@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,23 +55,19 @@ def is_alive(process: str | int) -> bool:
     return True
 
 
-def export_file(file: Path, place: Path) -> Path:
-    """Copy a file out of its artifact; an existing one is replaced whole or not at all."""
-    return _export(file, place, lambda temporary: shutil.copy2(file, temporary))
+def export(result: Path, place: Path) -> Path:
+    """Copy an artifact's file to `place`, whole or not at all; link `place` to a folder.
 
-
-def export_folder(folder: Path, place: Path) -> Path:
-    """Link `place` to an artifact's folder; only a link is replaced."""
-    if place.exists() and not place.is_symlink():
-        raise ArtifactError(f"{place}: exists and is no link of spyhop's; the result is {folder}")
-    target = os.path.relpath(folder, place.parent)
-    return _export(folder, place, lambda temporary: temporary.symlink_to(target))
-
-
-def _export(result: Path, place: Path, write: Callable[[Path], object]) -> Path:
+    A file is replaced, in place of a folder only a link.
+    """
+    if result.is_dir() and place.exists() and not place.is_symlink():
+        raise ArtifactError(f"{place}: exists and is no link of spyhop's; the result is {result}")
     try:
         with atomic_write(place) as temporary:
-            write(temporary)
+            if result.is_dir():
+                temporary.symlink_to(os.path.relpath(result, place.parent))
+            else:
+                shutil.copy2(result, temporary)
     except OSError as error:
         raise ArtifactError(
             f"{place}: cannot be written ({error.strerror}); the result is {result}"

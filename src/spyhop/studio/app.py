@@ -26,13 +26,12 @@ from spyhop.studio import (
     pages_label,
     pages_rows,
     pages_runs,
-    pages_vote,
 )  # fmt: skip
 from spyhop.studio.safety import LOOPBACK, Guard
-from spyhop.studio.site import Site, page, stores_by_name
+from spyhop.studio.site import Site, page
 
 PAGES: tuple[ModuleType, ...] = (
-    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_label, pages_chat,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
@@ -60,7 +59,7 @@ def create_app(
         lifespan=_closing,
     )
     nav = [entry for module in PAGES for entry in getattr(module, "nav", [])]
-    app.state.site = Site(stores_by_name(stores), nav, {path.stem: path for path in models})
+    app.state.site = Site(stores, nav, models)
     return app
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from secrets import token_hex
 from threading import Lock
 from typing import Any
-from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +21,7 @@ from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import Voice, voices
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, Message, SpyhopError
-from spyhop.studio.site import event, fragment, page, site_of
+from spyhop.studio.site import event, form_of, fragment, page, problem, site_of
 
 nav = [("Chat", "/chat")]
 PATIENCE_S = 60.0
@@ -45,21 +44,19 @@ def chat(request: Request) -> Response:
 
 async def turn(request: Request) -> Response:
     """Show what the person wrote, and ask for the reply of each model."""
-    form = await _form(request)
-    labels = _models(request)
+    form, labels = await form_of(request), _models(request)
     chosen = [
         (n, labels.get(form[key], form[key])) for n, key in enumerate(PLACES) if form.get(key)
     ]
     if not form.get("text", "").strip() or not chosen:
-        beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-        return page(request, "error_part.html", 422, beside, text="choose a model, write a message")
+        return problem(request, "choose a model, write a message")
     number = sum(name.startswith("asked-") for name in form)
     return page(request, "chat_turn.html", text=form["text"], number=number, models=chosen)
 
 
 async def reply(request: Request) -> Response:
     """Take a question; its reply comes as events from an address that is asked once."""
-    form, token = await _form(request), token_hex(8)
+    form, token = await form_of(request), token_hex(8)
     site_of(request).keep(("asked", token), lambda: form)
     return page(request, "chat_asked.html", token=token)
 
@@ -122,10 +119,10 @@ def _reply(
             except SpyhopError:  # it would refuse further requests, as a run has to
                 site_of(request).voices.pop(name)[0].close()
                 raise
-    except ValidationError as problem:
-        return {"error": f"{problem.errors()[0]['loc'][0]}: {problem.errors()[0]['msg']}"}
-    except (SpyhopError, ValueError) as problem:
-        return {"error": str(problem).removesuffix("; run again to request them")}
+    except ValidationError as error:
+        return {"error": f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}"}
+    except (SpyhopError, ValueError) as error:
+        return {"error": str(error).removesuffix("; run again to request them")}
     return {"reply": found, "error": found.error or "", "seconds": time.monotonic() - began}
 
 
@@ -163,11 +160,6 @@ def _voice(request: Request, name: str) -> Voice:
         opened[name] = site.resources.enter_context(stack), voice
     found: Voice = opened[name][1]
     return found
-
-
-async def _form(request: Request) -> dict[str, str]:
-    text = (await request.body()).decode(errors="replace")
-    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=10_000))
 
 
 routes = [

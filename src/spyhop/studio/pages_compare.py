@@ -1,4 +1,7 @@
-"""Two models on the same items: the paired table, and rows side by side."""
+"""Two models on the same items: the paired table, rows side by side, and blind votes.
+
+Every vote is a row of a file in the store.
+"""
 
 import re
 from collections import defaultdict
@@ -7,31 +10,56 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from spyhop.evaluate.comparison import ComparedLogs, compare_logs
 from spyhop.evaluate.logs import read_log
+from spyhop.evaluate.votes import (
+    SCREENING,
+    VotePair,
+    agreement,
+    count_votes,
+    match_pairs,
+    read_screening,
+    tallies,
+)
 from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
-from spyhop.schema import InputError
-from spyhop.store import Artifact
-from spyhop.studio.lookup import model_name, parts_of, query, questions
+from spyhop.schema import InputError, Verdict
+from spyhop.store import Artifact, key_of
+from spyhop.studio.lookup import (
+    WITH_RESPONSES,
+    exchanges,
+    model_name,
+    parts_of,
+    query,
+    questions,
+)
+from spyhop.studio.people import PEOPLE, people_rows, put
 from spyhop.studio.site import artifact_of, page, site_of
+from spyhop.studio.vote_page import pairs_json
 from spyhop.text.extract import marks
 
-nav = [("Compare", "/compare")]
+nav = [("Compare", "/compare"), ("Vote", "/vote")]
 VERDICTS = ("evaluate.judge", "evaluate.ready_verdicts")
 MOST_ROWS = 100
 """Rows to read of each task and side: a fixed random sample."""
 ROWS_SHOWN = 10
+MOST_PAIRS = 200
+"""Pairs to vote on: a fixed random sample of the common questions."""
 SIDES = {"first": "only the first is right", "second": "only the second is right"}
 MOST_WORDS = 2000
 """Longer responses are shown without a diff, whose time grows with the square of the length."""
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
+_COMMON = """SELECT DISTINCT id FROM read_parquet($first) JOIN read_parquet($second) b USING (id)
+    ORDER BY md5(id), id LIMIT $most"""
 
 Span = tuple[int, int]
 Piece = tuple[str, str]
@@ -70,15 +98,13 @@ def label_of(artifact: Artifact, steps: Mapping[str, Sequence[str]]) -> str:
 
 def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:
     """Return the names of two models; equal ones are followed by their keys."""
-    names = model_name(first), model_name(second)
-    if names[0] != names[1]:
-        return names
-    return f"{names[0]} {first.key[:6]}", f"{names[1]} {second.key[:6]}"
+    one, two = model_name(first), model_name(second)
+    return (one, two) if one != two else (f"{one} {first.key[:6]}", f"{two} {second.key[:6]}")
 
 
 def compared(request: Request) -> Response:
     """Show the figures of two models, and rows on which they differ."""
-    first, second = artifact_of(request, "first"), artifact_of(request, "second")
+    first, second = _two(request)
     key = ("compare", first.digest, second.digest)
     found, sections = site_of(request).keep(key, lambda: _compared(first, second))
     side, task = request.query_params.get("side", ""), request.query_params.get("task", "")
@@ -90,14 +116,13 @@ def compared(request: Request) -> Response:
     ]
     given = request.query_params.get("from", "0")
     start = int(given) if given.isdecimal() and len(given) < 9 else 0
-    shown = rows[start : start + ROWS_SHOWN]
-    ids = [row.first.item for row in shown]
+    ids = [row.first.item for row in rows[start : start + ROWS_SHOWN]]
     catalog = site_of(request).catalog(request.path_params["store"])
     judged = [each for each in catalog.artifacts() if each.record.stage in VERDICTS]
     return page(
         request, "compare.html", found=found, sections=sections, total=len(rows),
-        rows=shown, start=start, asked=questions(first, ids), side_by_side=side_by_side,
-        reasons=_reasons(judged, ids),
+        rows=rows[start : start + ROWS_SHOWN], start=start, asked=questions(first, ids),
+        side_by_side=side_by_side, reasons=_reasons(judged, ids),
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
         path=request.url.path, query=request.query_params, store=request.path_params["store"],
         tasks=[result.group for result in found.by_task],
@@ -131,10 +156,11 @@ def side_by_side(
     first: str, second: str, answers: tuple[str | None, str | None] = (None, None)
 ) -> tuple[list[Piece], list[Piece]]:
     """Return both texts in pieces that together are the texts."""
-    spans = [answer_span(*each) for each in zip((first, second), answers, strict=True)]
-    changed = _differences(first, second)
-    one, two = (list(_pieces(*each)) for each in zip((first, second), changed, spans, strict=True))
-    return one, two
+    one, two = _differences(first, second)
+    return (
+        list(_pieces(first, one, answer_span(first, answers[0]))),
+        list(_pieces(second, two, answer_span(second, answers[1]))),
+    )
 
 
 def answer_span(text: str, answer: str | None) -> Span | None:
@@ -179,7 +205,96 @@ def _pieces(text: str, changed: list[Span], answer: Span | None) -> Iterator[Pie
         yield text[start:end], " ".join(inside)
 
 
+def vote(request: Request) -> Response:
+    """Show the pairs."""
+    names, pairs = _pairs(request)
+    url = f"{request.url.path}/votes"
+    return page(
+        request, "vote.html", data=pairs_json(names, pairs, url), url=url, pairs=pairs,
+        screening=sum(pair.suite == SCREENING for pair in pairs), file=_file(request),
+    )  # fmt: skip
+
+
+def votes(request: Request) -> Response:
+    """Return the votes of a person, for a page that is opened again."""
+    rater = request.query_params.get("rater", "")
+    return JSONResponse([row for row in people_rows(_file(request)) if row["judge"] == rater])
+
+
+async def receive(request: Request) -> Response:
+    """Write a vote, or remove one without a winner; it is on disk when the browser hears of it."""
+    try:
+        vote = Verdict.model_validate(from_json(await request.body()))
+    except ValueError:
+        return PlainTextResponse("this is not a vote", 400)
+    return await run_in_threadpool(_cast, request, vote)
+
+
+def _cast(request: Request, vote: Verdict) -> Response:
+    names, pairs = _pairs(request)
+    is_known = any((pair.id, pair.suite) == (vote.item_id, vote.suite) for pair in pairs)
+    models = ("better", "worse") if vote.suite == SCREENING else names
+    is_whole = bool(vote.order) and 0 < len(vote.judge) <= 80
+    if not is_known or (vote.a, vote.b) != models or not is_whole:
+        return PlainTextResponse("this vote is not on the pairs of this page", 422)
+    row = vote.model_copy(update={"id": f"{vote.item_id}/{vote.judge}"}).model_dump()
+    put(_file(request), row, is_removed=vote.winner is None)
+    return Response(status_code=204)
+
+
+def result(request: Request) -> Response:
+    """Show wins with intervals, the votes that would settle it, and the agreement of people."""
+    rows = map(Verdict.model_validate, people_rows(_file(request)))
+    found = count_votes(rows, names_of(*_two(request)))
+    people = tallies(found)[0] if found.verdicts else None
+    return page(request, "vote_result.html", votes=found, people=people, alpha=agreement(found))
+
+
+def _two(request: Request) -> tuple[Artifact, Artifact]:
+    return artifact_of(request, "first"), artifact_of(request, "second")
+
+
+def _file(request: Request) -> Path:
+    """Return the file of votes on two artifacts, named after their models."""
+    first, second = _two(request)
+    names = "-".join(re.sub(r"[^\w.]+", "-", name) for name in names_of(first, second))
+    key = key_of([first.key, second.key])[:8]
+    return first.path.parent / PEOPLE / f"votes-{names[:80]}-{key}.jsonl"
+
+
+def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
+    """Return the models' names and the pairs, read once; screening items come last."""
+    first, second = _two(request)
+    screening = _file(request).with_name("screening.jsonl")
+    changed = screening.stat().st_mtime_ns if screening.exists() else 0
+    pairs: list[VotePair] = site_of(request).keep(
+        ("vote", first.digest, second.digest, changed),
+        lambda: [*_matched(first, second), *(read_screening(screening) if changed else [])],
+    )
+    return names_of(first, second), pairs
+
+
+def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
+    rows = query(_COMMON, first=parts_of(first), second=parts_of(second), most=MOST_PAIRS)
+    ids = [row["id"] for row in rows]
+    one, two = ([(row_id, *texts) for row_id, texts in exchanges(each, ids).items()]
+                for each in (first, second))  # fmt: skip
+    if not ids:
+        raise InputError(f"{first} and {second} have no question in common; choose two models that "
+                         "were asked the same questions")  # fmt: skip
+    pairs = [pair for pair in match_pairs(one, two) if pair.a != pair.b] if one and two else []
+    if not pairs:
+        raise InputError(f"{first} and {second} have no two different whole responses to a common "
+                         "question; options that are scored by likelihood have none")  # fmt: skip
+    return pairs
+
+
 routes = [
     Route("/compare", partial(choose_two, kind="compare", stages=("evaluate.measure",))),
     Route("/compare/{store}/{first}/{second}", compared),
+    Route("/vote", partial(choose_two, kind="vote", stages=WITH_RESPONSES)),
+    Route("/vote/{store}/{first}/{second}", vote),
+    Route("/vote/{store}/{first}/{second}/votes", votes),
+    Route("/vote/{store}/{first}/{second}/votes", receive, methods=["POST"]),
+    Route("/vote/{store}/{first}/{second}/result", result),
 ]

@@ -173,8 +173,10 @@ def mask(request: Request) -> Response:
     if "part" not in request.query_params:
         return page(request, "mask_page.html", **names)
     catalog = site_of(request).catalog(names["store"])
-    models = [each for each in catalog.artifacts() if TOKENIZER in each.record.files]
-    models = [each for each in models if each.record.stage.startswith("train.")]
+    models = [
+        each for each in catalog.artifacts()
+        if TOKENIZER in each.record.files and each.record.stage.startswith("train.")
+    ]  # fmt: skip
     key = table.artifact.key
     models.sort(key=lambda m: all(i.key != key for some in m.record.inputs.values() for i in some))
     wanted = request.query_params.get("model")

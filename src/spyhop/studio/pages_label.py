@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -25,7 +25,7 @@ from spyhop.studio.lookup import (
     rows_by_id,
 )
 from spyhop.studio.people import PEOPLE, people_rows, put
-from spyhop.studio.site import artifact_of, page, site_of
+from spyhop.studio.site import artifact_of, form_of, page, problem, site_of
 
 nav = [("Label", "/label")]
 LABELS = "labels.jsonl"
@@ -68,14 +68,13 @@ def label(request: Request) -> Response:
 
 async def save(request: Request) -> Response:
     """Write a label, or remove the last one, and show the next row."""
-    form = dict(parse_qsl((await request.body()).decode(errors="replace")))
+    form = await form_of(request)
     names = ("id", "rater", "keep", "score", "why", "undo")
     given = {name: form.get(name, "").strip() for name in names}
     try:
         return await run_in_threadpool(_save, request, given)
-    except InputError as error:  # beside the form, which keeps what was written
-        beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-        return page(request, "error_part.html", 422, beside, text=str(error))
+    except InputError as error:
+        return problem(request, str(error))
 
 
 def _save(request: Request, given: dict[str, str]) -> Response:

@@ -42,11 +42,8 @@ def rows(request: Request) -> Response:
         return page(request, "files.html", **values)
     query, is_back = read_query(params), "before" in params
     place = params.get("before" if is_back else "after")
-    is_searching = bool(query.text) and not query.sort
-    found = []
-    if not is_searching:
-        at = position(place) if place else None
-        found = table.page(query, at, is_back=is_back, limit=PAGE_ROWS + 1)
+    is_searching, at = bool(query.text) and not query.sort, position(place) if place else None
+    found = [] if is_searching else table.page(query, at, is_back=is_back, limit=PAGE_ROWS + 1)
     has_more = len(found) > PAGE_ROWS
     values |= {
         "query": query, "place": place, "is_searching": is_searching,
@@ -65,17 +62,16 @@ async def hits(request: Request) -> Response:
     scan = table.scan(read_query(request.query_params), position(after) if after else None)
 
     async def events() -> AsyncIterator[str]:
-        state: dict[str, Any] = {"num": 0, "parts": 0, "last": None, "table": table}
+        state = values | {"num": 0, "parts": 0, "last": None, "table": table, "is_done": False}
         try:
             while step := await run_sync(partial(next, scan, None)):
-                found, parts = step
-                last = found[-1][" at"] if found else state["last"]
-                state |= {"num": state["num"] + len(found), "parts": parts, "last": last}
+                found, state["parts"] = step
+                state["num"] += len(found)
+                state["last"] = found[-1][" at"] if found else state["last"]
                 shown = values | _shown(table, found, is_all=True)
                 yield event("add", fragment(request, "rows_hits.html", **shown))
-                html = fragment(request, "rows_searched.html", is_done=False, **values, **state)
-                yield event("part", html)
-            html = fragment(request, "rows_searched.html", is_done=True, **values, **state)
+                yield event("part", fragment(request, "rows_searched.html", **state))
+            html = fragment(request, "rows_searched.html", **state | {"is_done": True})
             yield event("part", html) + event("say", f"{state['num']} rows found")
         except SpyhopError as error:
             yield event("part", fragment(request, "rows_failed.html", text=str(error)))
@@ -175,8 +171,6 @@ def _names(request: Request) -> dict[str, Any]:
 routes = [
     Route("/rows", artifacts),
     Route("/rows/{store}/{artifact}", rows),
-    *(
-        Route(f"/rows/{{store}}/{{artifact}}/{f.__name__}", f)
-        for f in (hits, counts, check, row, report)
-    ),
-]
+    *(Route(f"/rows/{{store}}/{{artifact}}/{f.__name__}", f)
+      for f in (hits, counts, check, row, report)),
+]  # fmt: skip

@@ -11,7 +11,7 @@ import re
 import shlex
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +19,13 @@ from typing import Any, BinaryIO
 
 from anyio.to_thread import run_sync
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from spyhop.recipe.events import EVENTS, RUN, Outlook, RunEvent, when
+from spyhop.recipe.graph import NAME
 from spyhop.schema import InputError
 from spyhop.store import RUNS, pointed
 from spyhop.store.atomic import is_alive
@@ -90,10 +92,7 @@ class RunState:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._lock, self._file = folder, threading.Lock(), (0, 0)
-        self.described = RunDescription()
-        self.offset = self.size = 0
-        self.ended: RunEvent | None = None
-        self.outlook = Outlook()
+        self.described, self.offset, self.size = RunDescription(), 0, 0
         self._begin(RunEvent(kind="run_started"))
 
     def look(self) -> "RunState":
@@ -121,23 +120,12 @@ class RunState:
         stream.seek(self.offset)
         while self.offset < stop and (block := stream.read(BLOCK)):
             whole = block.rfind(b"\n") + 1 or (len(block) if len(block) == BLOCK else 0)
-            self._take_block(block[:whole])
+            for line in _worth_reading(block[:whole]):
+                self._take(line)
             self.offset += whole
             stream.seek(self.offset)
             if not whole:
                 break  # a line that is still written, or was cut
-
-    def _take_block(self, block: bytes) -> None:
-        latest: dict[bytes, bytes] = {}
-        for found in _KIND.finditer(block):
-            if found[1] == b"progress":
-                latest[found[2]] = found[0]
-                continue
-            for line in (*latest.values(), found[0]):
-                self._take(line)
-            latest.clear()
-        for line in latest.values():
-            self._take(line)
 
     def _take(self, line: bytes) -> None:
         try:
@@ -167,8 +155,21 @@ class RunState:
     def _begin(self, event: RunEvent) -> None:
         self.steps = {name: StepState(name) for name in event.planned_s}
         self.notes = deque[RunEvent](maxlen=MOST_NOTES)
-        self.ended, self.outlook = None, Outlook()
+        self.ended: RunEvent | None = None
+        self.outlook = Outlook()
         self.outlook.take(event)
+
+
+def _worth_reading(block: bytes) -> Iterator[bytes]:
+    """Yield the lines of events; of the progress of a step between others, only the last."""
+    latest: dict[bytes, bytes] = {}
+    for found in _KIND.finditer(block):
+        if found[1] == b"progress":
+            latest[found[2]] = found[0]
+        else:
+            yield from (*latest.values(), found[0])
+            latest.clear()
+    yield from latest.values()
 
 
 def runs(request: Request) -> Response:
@@ -234,7 +235,9 @@ def _recipe(described: RunDescription, beside: Path) -> tuple[Path, list[str]]:
 def _view(request: Request) -> dict[str, Any]:
     site, store = site_of(request), request.path_params["store"]
     name, root = request.path_params["run"], site.store(store)
-    folder = site.run(store, name)
+    folder = root / RUNS / name
+    if not NAME.fullmatch(name) or not folder.is_dir():
+        raise HTTPException(404, f"{store} has no run {name:.100}.")
     state: RunState = site.keep(("run", str(folder)), lambda: RunState(folder)).look()
     links = {step: link.name for step in state.steps if (link := pointed(root, name, step))}
     steps = [*state.steps.values()]

@@ -11,9 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markupsafe import Markup
@@ -23,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from spyhop import __version__
-from spyhop.recipe.graph import NAME
 from spyhop.recipe.watch import duration
+from spyhop.report.html import environment
 from spyhop.schema import ArtifactError
 from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import RECORD, load
@@ -73,27 +72,26 @@ class Catalog:
         return found
 
 
-@dataclass(slots=True)
 class Site:
-    """The stores that are shown, the pages' templates, and what pages keep between requests."""
+    """The stores that are shown, and what pages keep between requests."""
 
-    stores: dict[str, Path]
-    nav: list[tuple[str, str]]
-    models: dict[str, Path] = field(default_factory=dict)
-    """Teacher files and folders of weights that were named at the start, by name."""
-    environment: Environment = field(init=False)
-    engine: Engine = field(init=False)
-    kept: dict[Any, Any] = field(default_factory=dict)
-    """Open logs and the like, by a key of the page's own; see `keep`."""
-    voices: dict[str, Any] = field(default_factory=dict)
-    """Open models of conversations, by name."""
-    resources: ExitStack = field(default_factory=ExitStack)
-    """Closed when the server stops."""
-
-    def __post_init__(self) -> None:
-        """Read the templates once, and open the engine."""
-        self.environment = _environment()
+    def __init__(
+        self, folders: Sequence[Path], nav: list[tuple[str, str]], models: Sequence[Path]
+    ) -> None:
+        self.stores: dict[str, Path] = {}
+        """By a short name that an address can contain."""
+        for folder in dict.fromkeys(path.resolve() for path in folders):
+            name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
+            number = sum(re.sub(r"-\d+$", "", known) == name for known in self.stores)
+            self.stores[f"{name}-{number + 1}" if name in self.stores else name] = folder
+        self.nav, self.models = nav, {path.stem: path for path in models}
         self.engine = Engine([*self.stores.values()])
+        self.kept: dict[Any, Any] = {}
+        """Open logs and the like, by a key of the page's own; see `keep`."""
+        self.voices: dict[str, Any] = {}
+        """Open models of conversations, by name."""
+        self.resources = ExitStack()
+        """Closed when the server stops."""
 
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:  # noqa: ANN401 (a page's own)
         """Return what was made under a key, made now unless it is there; the oldest are dropped."""
@@ -123,23 +121,6 @@ class Site:
             raise HTTPException(404, f"{store} has no finished artifact {artifact:.120}.")
         return found
 
-    def run(self, store: str, run: str) -> Path:
-        """Return the folder of a run by store and name."""
-        folder = self.store(store) / RUNS / run
-        if not NAME.fullmatch(run) or not folder.is_dir():
-            raise HTTPException(404, f"{store} has no run {run:.100}.")
-        return folder
-
-
-def stores_by_name(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return folders by a short name that an address can contain."""
-    named: dict[str, Path] = {}
-    for folder in dict.fromkeys(path.resolve() for path in folders):
-        name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
-        number = sum(re.sub(r"-\d+$", "", known) == name for known in named)
-        named[f"{name}-{number + 1}" if name in named else name] = folder
-    return named
-
 
 def site_of(request: Request) -> Site:
     """Return the site that a request is for."""
@@ -165,7 +146,19 @@ def page(
 def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (a template's)
     """Return a template as text, such as an event that is sent to an open page."""
     site, here = site_of(request), request.url.path.split("/")[1]
-    return site.environment.get_template(template).render(values, site=site, here=f"/{here}")
+    return _TEMPLATES.get_template(template).render(values, site=site, here=f"/{here}")
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent."""
+    text = (await request.body()).decode(errors="replace")
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=10_000))
+
+
+def problem(request: Request, text: str) -> HTMLResponse:
+    """Return why a form was refused, shown beside it: the page keeps what was written."""
+    beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+    return page(request, "error_part.html", 422, beside, text=text)
 
 
 def event(kind: str, data: str) -> str:
@@ -194,25 +187,6 @@ def plain(value: float) -> str:
     return f"{value:,.4g}" if is_short else f"{value:,.0f}"
 
 
-def _environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("spyhop.studio"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
-        extensions=["jinja2.ext.loopcontrols"],
-    )  # fmt: skip
-    found.filters |= {
-        "figure": lambda number, digits=0: f"{number:,.{digits}f}", "duration": duration,
-        "plain": plain, "as_html": as_html, "json": as_json,
-    }  # fmt: skip
-    found.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
-    return found
-
-
-def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
-    """Show control and bidirectional characters of plain text; markup is ready."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 class _Parser(MarkdownIt):
     """Markdown with tables, without HTML and pictures; only addresses of the web are links."""
 
@@ -224,8 +198,16 @@ class _Parser(MarkdownIt):
 _PARSER = _Parser("commonmark", {"html": False}).enable("table").disable("image")
 
 
-def rendered(text: str) -> Markup:
-    """Return Markdown as HTML; each block takes the direction of its own script."""
+def as_html(text: str, *, is_plain: bool = False) -> Markup:
+    """Return a text as Markdown, or as it is if that is wished or it is long.
+
+    Each block takes the direction of its own script.
+    """
+    if is_plain or len(text) > MOST_CHARS:
+        shown = Markup('<pre class="verbatim" dir="auto" tabindex="0">{}</pre>')
+        note = Markup('<p class="note">The first {} of {} characters.</p>')
+        cut = note.format(f"{SHOWN_CHARS:,}", f"{len(text):,}") if len(text) > SHOWN_CHARS else ""
+        return shown.format(visible(text[:SHOWN_CHARS])) + cut
     tokens = _PARSER.parse(visible(text))
     for token in tokens:
         if token.type.startswith("heading"):  # headings of a row do not belong to the page
@@ -238,17 +220,9 @@ def rendered(text: str) -> Markup:
         if each.type == "link_open":
             each.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
     html = RendererHTML().render(tokens, _PARSER.options, {})
-    return Markup(html.replace("<pre>", '<pre tabindex="0">'))
-
-
-def as_html(text: str, *, is_plain: bool = False) -> Markup:
-    """Return a text as Markdown, or as it is if that is wished or it is long."""
-    if not is_plain and len(text) <= MOST_CHARS:
-        return Markup('<div class="md">{}</div>').format(rendered(text))
-    shown = Markup('<pre class="verbatim" dir="auto" tabindex="0">{}</pre>')
-    note = Markup('<p class="note">The first {} of {} characters.</p>')
-    cut = note.format(f"{SHOWN_CHARS:,}", f"{len(text):,}") if len(text) > SHOWN_CHARS else ""
-    return shown.format(visible(text[:SHOWN_CHARS])) + cut
+    return Markup('<div class="md">{}</div>').format(
+        Markup(html.replace("<pre>", '<pre tabindex="0">'))
+    )
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 (a cell)
@@ -258,3 +232,11 @@ def as_json(value: Any) -> str:  # noqa: ANN401 (a cell)
     except (RecursionError, ValueError):
         found = str(value)
     return found if len(found) <= SHOWN_CHARS else f"{found[:SHOWN_CHARS]} …"
+
+
+_TEMPLATES = environment("spyhop.studio")
+_TEMPLATES.filters |= {
+    "figure": lambda number, digits=0: f"{number:,.{digits}f}", "duration": duration,
+    "plain": plain, "as_html": as_html, "json": as_json,
+}  # fmt: skip
+_TEMPLATES.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}

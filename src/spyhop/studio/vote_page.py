@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spyhop.evaluate.votes import VotePair
-from spyhop.report.html import asset
+from spyhop.report.html import asset, environment
 from spyhop.store import key_of
 from spyhop.text.escape import visible
 
@@ -25,9 +24,7 @@ def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
     for name in ("script", "style"):
         digest = base64.b64encode(hashlib.sha256(texts[name].encode()).digest())
         texts[f"{name}_hash"] = f"sha256-{digest.decode()}"
-    found = Environment(
-        loader=PackageLoader("spyhop.studio"), autoescape=True, undefined=StrictUndefined
-    ).get_template("vote_file.html")
+    found = environment("spyhop.studio").get_template("vote_file.html")
     return found.render(data=pairs_json(names, pairs), **{n: Markup(t) for n, t in texts.items()})
 
 
