@@ -107,7 +107,7 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
     """Train with spyhop's own stage."""
     import shutil
 
-    from spyhop.collect import ReadyConfig, ready_answers
+    from spyhop.collect import ReadyConfig, read_answers
     from spyhop.stage import Runtime
     from spyhop.store import Source
     from spyhop.train import OptimizerConfig, TuneConfig, loop, read_speed, tune
@@ -115,7 +115,7 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
     root = work / "store"
     shutil.rmtree(root, ignore_errors=True)
     rows = Source(work / "rows").open(root)
-    answers = ready_answers.run(root, ReadyConfig(kind="slimorca"), folder=rows)
+    answers = read_answers.run(root, ReadyConfig(), folder=rows)
     if kind == "spyhop whole head":
         loop.has_plain_head = lambda model: False
     whole, spent = loop.Trainer.run, [0.0]

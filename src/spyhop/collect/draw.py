@@ -148,7 +148,7 @@ class _Draw:
     def _cells(self) -> tuple[Counts, Counts]:
         """Number the cells, as a table; return their rows, and how many of them to draw."""
         totals, config = self._rows_by_cell(), self.config
-        num_classes = math.prod(stratum.num_classes for stratum in config.strata)
+        num_classes = math.prod(len(stratum.classes) for stratum in config.strata)
         tasks = sorted({task for task, _ in totals})
         cells = [(task, place) for task in tasks for place in range(num_classes)]
         found = np.array([totals[cell] for cell in cells], np.int64)

@@ -71,18 +71,6 @@ class RawRow(NamedTuple):
             )
         return value or ""
 
-    def given_id(self) -> str:
-        """Return the id of the row, or an empty text."""
-        value = self.values.get("id")
-        if value is None:
-            return ""
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise InputError(
-                f"{self.place}: id = {value!r:.60} is neither text nor an integer; remove it, "
-                "and the row is named by its messages"
-            )
-        return str(value)
-
 
 @stage(version=3, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
@@ -309,12 +297,18 @@ class _Rows:
 
         With `are_unique`, an own id that is taken is refused.
         """
-        given = row.given_id()
+        given = row.values.get("id")
+        if isinstance(given, bool) or not isinstance(given, str | int | None) or given == "":
+            raise InputError(
+                f"{row.place}: id = {given!r:.60} is neither text nor an integer; remove it, "
+                "and the row is named by its messages"
+            )
         texts = [[turn.role, turn.content] for turn in turns]
-        name = base = given or row_id("messages", json.dumps(texts))
+        has_id = given is not None
+        name = base = str(given) if has_id else row_id("messages", json.dumps(texts))
         num = self._again.get(base, 1)
         while (number := number_of(name)) in self._taken:
-            if given and are_unique:
+            if are_unique and has_id:
                 raise InputError(
                     f"{row.place}: id = {name!r:.60} is the id of an earlier row, too; ids must "
                     "differ; remove them to name rows by their messages"

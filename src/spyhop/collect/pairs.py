@@ -23,14 +23,6 @@ from spyhop.text.thought import without_end_marks
 
 PAIRS = "pairs.jsonl"
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
-LICENCES = {
-    "oasst": "Apache-2.0",
-    "lima": "CC-BY-NC-SA",
-    "dolly": "CC-BY-SA-3.0",
-    "self_instruct": "Apache-2.0",
-    "pairs": "",
-}
-"""As the data sets state them; LIMA's is for non-commercial use."""
 _INPUT = re.compile(r"\s*### Input:\s*")
 _RENDERED = re.compile(r"### Instruction:\s*(.*?)\s*### Response:", re.DOTALL)
 
@@ -72,8 +64,9 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
     `no_exchange` and `not_text` (see `first_exchange`), `not_drawn`.
     """
     kept: dict[str, Pair] = {}
+    read, licence = _SEEDS[config.kind]
     for path in row_files(folder.path, config.pattern):
-        for asked, said, where, reason in READERS[config.kind](path, config.language):
+        for asked, said, where, reason in read(path, config.language):
             instruction, response = map(without_end_marks, (asked, said))
             row = Pair(
                 id=pair_id(instruction, response),
@@ -82,7 +75,7 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
                 tag="seed",
                 collection=config.kind,
                 origin=origin_of(path, where),
-                licence=config.licence or LICENCES[config.kind],
+                licence=config.licence or licence,
             )
             ctx.count("end_marks", int(response != said))
             is_empty = not instruction.strip() or not response.strip()
@@ -192,13 +185,14 @@ def _pairs(path: Path, language: str) -> Iterator[Turns]:
         yield asked, said, where, reason
 
 
-READERS: dict[SeedKind, Callable[[Path, str], Iterator[Turns]]] = {
-    "oasst": _oasst,
-    "lima": _lima,
-    "dolly": _dolly,
-    "self_instruct": _self_instruct,
-    "pairs": _pairs,
+_SEEDS: dict[SeedKind, tuple[Callable[[Path, str], Iterator[Turns]], str]] = {
+    "oasst": (_oasst, "Apache-2.0"),
+    "lima": (_lima, "CC-BY-NC-SA"),
+    "dolly": (_dolly, "CC-BY-SA-3.0"),
+    "self_instruct": (_self_instruct, "Apache-2.0"),
+    "pairs": (_pairs, ""),
 }
+"""Reader of each data set, and its licence as it states it; LIMA's is for non-commercial use."""
 
 
 class GivenPairsConfig(Config):

@@ -7,6 +7,7 @@ written, nearly (`1.50` in JSON is `1.5`), and of a list of gold answers the fir
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -187,20 +188,15 @@ class Stratum(Config):
         return self
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes, those without a topic or figure included."""
-        return len(self.edges or self.topics) + 1 + (self.by == "difficulty")
-
-    def name(self, place: int) -> str:
-        """Return how a class is called in the record."""
+    def classes(self) -> list[str]:
+        """Names of the classes in the record, with that of the rows without a topic or figure."""
         if self.by == "topic":
-            return (*self.topics, "other")[place]
-        if place > len(self.edges):
-            return f"{self.by} unknown"
-        if place == len(self.edges):
-            return f"{self.by} from {self.edges[-1]:g}"
-        low = f"{self.edges[place - 1]:g} to" if place else "below"
-        return f"{self.by} {low} {self.edges[place]:g}"
+            return [*self.topics, "other"]
+        ends = [f"{edge:g}" for edge in self.edges]
+        between = (f"{low} to {high}" for low, high in pairwise(ends))
+        unknown = ["unknown"] if self.by == "difficulty" else []
+        every = (f"below {ends[0]}", *between, f"from {ends[-1]}", *unknown)
+        return [f"{self.by} {name}" for name in every]
 
 
 def class_sql(strata: Sequence[Stratum]) -> str:
@@ -218,7 +214,7 @@ def class_sql(strata: Sequence[Stratum]) -> str:
             value = f"len(regexp_extract_all(query, {quoted(pattern)}))" if pattern else stratum.by
             above = " + ".join(f"({value} >= {edge!r})::BIGINT" for edge in stratum.edges)
             own = f"coalesce({above}, {len(stratum.edges) + 1})"
-        total = f"({total}) * {stratum.num_classes} + {own}"
+        total = f"({total}) * {len(stratum.classes)} + {own}"
     return total
 
 
@@ -226,6 +222,6 @@ def class_names(strata: Sequence[Stratum], place: int) -> str:
     """Return the names of a cell's classes."""
     names = []
     for stratum in reversed(strata):
-        place, own = divmod(place, stratum.num_classes)
-        names.append(stratum.name(own))
+        place, own = divmod(place, len(stratum.classes))
+        names.append(stratum.classes[own])
     return ", ".join(reversed(names))

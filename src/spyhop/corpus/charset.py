@@ -34,7 +34,10 @@ def decode(data: bytes, charset: str) -> str:
     if b"\x00" not in data and b"\x1b" not in data:
         with suppress(UnicodeDecodeError):
             return data.decode("utf-8")
-    declared = _names(data, charset)
+    own = _DECLARED.search(data, 0, CHARSET_BYTES)
+    words = [charset, (own[1] or own[2]).decode("ascii") if own else ""]  # the header's first
+    found = (encoding.map_encoding_to_html5(word, False) for word in words if word)
+    declared = [name.replace("_", "-") for name in found if name]
     if wide := _utf_16(data, declared):
         return data.decode(wide, "replace")
     if b"\x1b" in data and _SHIFTS.search(data):
@@ -47,14 +50,6 @@ def decode(data: bytes, charset: str) -> str:
         return mostly
     named = next((name for name in declared if name not in ("utf-8", "utf-16le", "utf-16be")), None)
     return encoding.bytes_to_str(data, named or _detected(data), "replace")
-
-
-def _names(data: bytes, charset: str) -> list[str]:
-    """Return the declared encodings by their names in the HTML standard, the header's first."""
-    own = _DECLARED.search(data, 0, CHARSET_BYTES)
-    words = [charset, ((own.group(1) or own.group(2)).decode("ascii")) if own else ""]
-    found = [encoding.map_encoding_to_html5(word, False) for word in words if word]
-    return [name.replace("_", "-") for name in found if name]
 
 
 def is_utf_16(data: bytes) -> bool:

@@ -23,6 +23,10 @@ from spyhop.lazy import fastwarc, stream_io
 from spyhop.schema import Config
 
 _PACKED = r"(?:\.gz|\.zst)?$"
+_MARKUP = re.compile(
+    r"\.(?:html?|xhtml|shtml|php\d?|phtml|aspx?|jspx?|cgi|do)(?:\.gz|\.zst|[?@].*)?$"
+)
+_TEXT = re.compile(r"\.(?:txt|md|markdown)" + _PACKED)
 _KINDS = (
     ("warc", re.compile(r"\.(?:warc|wet)(?:\.|$)")),
     ("arc_archive", re.compile(r"\.arc(?:\.|$)")),
@@ -30,11 +34,9 @@ _KINDS = (
     ("mhtml_archive", re.compile(r"\.mht(?:ml)?" + _PACKED)),
     ("lines", re.compile(r"\.(?:jsonl|ndjson|json)" + _PACKED)),
     ("table", re.compile(r"\.parquet$")),
+    ("files", _MARKUP),
+    ("files", _TEXT),
 )
-_MARKUP = re.compile(
-    r"\.(?:html?|xhtml|shtml|php\d?|phtml|aspx?|jspx?|cgi|do)(?:\.gz|\.zst|[?@].*)?$"
-)
-_TEXT = re.compile(r"\.(?:txt|md|markdown)" + _PACKED)
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}(?:\.gz|\.zst)?$")
 _BINARY = (
     b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF-", b"PK\x03\x04", b"\x7fELF", b"MZ", b"RIFF",
@@ -108,10 +110,15 @@ class Part:
 def parts_of(roots: Sequence[Path]) -> list[Part]:
     """Split files and folders into parts, in order of their names. Hidden files are ignored.
 
-    Names are relative to their folder; with several inputs they begin with the folder's name.
+    Names are relative to their folder; with several inputs they begin with the folder's name, a
+    repeated one with a number.
     """
     parts: list[Part] = []
-    for root, label in zip(roots, _labels(roots), strict=True):
+    labels: list[PurePosixPath] = []
+    for root in roots:
+        shown = chain([root.resolve().name], (f"{root.resolve().name}~{n}" for n in count(2)))
+        label = next(each for each in map(PurePosixPath, shown) if each not in labels)
+        labels.append(label)
         found = [root] if root.is_file() else sorted(root.rglob("*"))
         pages: list[tuple[Path, str]] = []
         for path in found:
@@ -138,21 +145,8 @@ def _kind(path: Path) -> str | None:
     if not path.is_file():
         return "unreadable_file"
     name = path.name.lower()
-    for kind, form in _KINDS:
-        if form.search(name):
-            return kind
-    is_page = _MARKUP.search(name) or _TEXT.search(name) or not _SUFFIX.search(name)
-    return "files" if is_page else "unknown_file"
-
-
-def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
-    """Name each input; a repeated name gets a number."""
-    labels: list[PurePosixPath] = []
-    for root in roots:
-        name = root.resolve().name
-        shown = chain([name], (f"{name}~{number}" for number in count(2)))
-        labels.append(next(each for each in map(PurePosixPath, shown) if each not in labels))
-    return labels
+    kinds = (kind for kind, form in _KINDS if form.search(name))
+    return next(kinds, "unknown_file" if _SUFFIX.search(name) else "files")
 
 
 def _file_parts(kind: str, path: Path, name: str) -> list[Part]:

@@ -125,7 +125,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                     run.measure(arm, trained, message, share)
     audits = _audits(r, config, page)
     is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
-    caveats = (
+    caveats: tuple[str, ...] = (
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )

@@ -1,8 +1,9 @@
 r"""Read the free answer that a response states, and compare it with a gold answer.
 
-Linear in the length of the text. A response without a readable answer gives None, which is counted
-apart from a wrong answer. Letters of options are read by `spyhop.text.choices`, numbers by
-`spyhop.text.numbers`.
+It is behind a mark ("the answer is", "Answer:", `####`, `\boxed{}`) or the whole of a short
+response. Linear in the length of the text. A response without a readable answer gives None, which
+is counted apart from a wrong answer. Letters of options are read by `spyhop.text.choices`, numbers
+by `spyhop.text.numbers`.
 """
 
 import re
@@ -63,12 +64,7 @@ class Mark(NamedTuple):
 def marks(text: str) -> list[Mark]:
     """Return the last marks of a final answer in order, without hypothetical ones."""
     found = [
-        Mark(
-            cast(Kind, cue.lastgroup),
-            cue.start(),
-            cue.end(),
-            next(_REST.finditer(text, cue.end()))[1],
-        )
+        Mark(cast(Kind, cue.lastgroup), *cue.span(), next(_REST.finditer(text, cue.end()))[1])
         for cue in deque(_CUE.finditer(text), maxlen=MAX_MARKS)
         if not is_hypothetical(text, cue.start())
     ]

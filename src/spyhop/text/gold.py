@@ -165,9 +165,6 @@ def _option_texts(question: str, labels: Sequence[str]) -> dict[str, str]:
 
 def written(number: Fraction) -> str:
     """Return a number as text: whole, decimal where that is exact, else a fraction."""
-    rest = number.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    is_exact = rest == 1 < number.denominator
-    return f"{Decimal(number.numerator) / number.denominator:f}" if is_exact else str(number)
+    parts = number.denominator
+    is_exact = parts > 1 and pow(10, parts.bit_length(), parts) == 0  # it divides a power of ten
+    return f"{Decimal(number.numerator) / parts:f}" if is_exact else str(number)

@@ -23,10 +23,6 @@ _SCALARS = (str, int, float, bool, type(None))
 _Template = Callable[[dict[str, Any]], Any]
 
 
-_Fault = tuple[int, str]
-"""The first row of a batch for which a template fails, and the reason."""
-
-
 class Sandbox:
     """Evaluates templates over rows; the process starts with the first template.
 
@@ -50,17 +46,19 @@ class Sandbox:
         rows = iter(rows)
         limits = WorkItem(time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         while batch := list(islice(rows, BATCH_ROWS)):
-            found: Any = [{} for _ in batch]
+            found: list[dict[str, Any]] = [{} for _ in batch]
+            fault = ""
             if templates:
                 try:
-                    found = self._worker.ask(limits, (dict(templates), [row for _, row in batch]))
+                    request = dict(templates), [row for _, row in batch]
+                    found, fault = self._worker.ask(limits, request)
                 except ProcessDied as error:
                     raise InputError(
                         f"{batch[0][0]}: the templates {', '.join(templates)} exceed "
                         f"{TIME_S:.0f} s or {MEMORY_BYTES >> 30} GB ({error})"
                     ) from None
-            if isinstance(found, tuple):
-                raise InputError(f"{batch[found[0]][0]}: {found[1]}")
+            if fault:
+                raise InputError(f"{batch[len(found)][0]}: {fault}")
             for (where, row), values in zip(batch, found, strict=True):
                 yield where, row, values
 
@@ -95,20 +93,21 @@ def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
 
 def _work(
     compiled: Callable[[str], _Template], templates: dict[str, str], rows: list[dict[str, Any]]
-) -> list[dict[str, Any]] | _Fault:
-    found = []
-    for place, row in enumerate(rows):
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the values of the rows up to the first for which a template fails, and the reason."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
         values: dict[str, Any] = {}
         for name, template in templates.items():
             try:
                 values[name] = _plain(compiled(template)({**values, **row}))
             except MemoryError:
-                return place, f"the template {name!r} needs more than its memory"
+                return found, f"the template {name!r} needs more than its memory"
             except Exception as error:  # noqa: BLE001 (whatever a template may raise)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                return place, f"the template {name!r} fails: {reason:.120}"
+                return found, f"the template {name!r} fails: {reason:.120}"
         found.append(values)
-    return found
+    return found, ""
 
 
 def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)

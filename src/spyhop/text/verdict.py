@@ -8,7 +8,7 @@ unanimous (`read_winner`, `read_grade`, `read_grades`): a response that states t
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from spyhop.text.tables import pattern, source
 from spyhop.text.thought import without_thought
@@ -33,7 +33,6 @@ _TUPLE = re.compile(
     r"\((?P<first>\d{1,2}(?:\.\d)?), ?(?P<second>\d{1,2}(?:\.\d)?)\)"
 )
 Winner = Literal["a", "b", "tie"]
-Value = TypeVar("Value")
 
 
 class Reading(NamedTuple):
