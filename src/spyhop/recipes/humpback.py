@@ -45,23 +45,18 @@ Scored = dict[Literal["accuracy", "held_out"], RecipeStep | Chosen]
 def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
     """Rounds on seed pairs and web pages: write instructions, rate, keep, train, compare."""
     r = Recipe(name)
-    data = add_data(r, config)
-    rounds = add_rounds(data)
-    arms = Arms(data, rounds)
-    for model_name, model in rounds.models.items():
-        run = StudentRun(table="rounds", kind=model_name.upper())
-        arms.add(model_name, run, model, rounds.scores[model_name])
+    rounds = add_rounds(add_data(r, config))
     for ablation, add in _ABLATIONS.items():
         if ablation in config.ablate:
-            add(arms)
-    _add_release(data, rounds)
-    _add_report(arms)
+            add(rounds)
+    _add_release(rounds)
+    _add_report(rounds)
     return r
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the rounds work on, and how students learn from it and are measured."""
+    """What the rounds work on, and how students are measured."""
 
     r: Recipe
     config: HumpbackConfig
@@ -79,17 +74,6 @@ class Data:
     """Human labels, if any, as the input `labels`."""
     declared: dict[str, Ref]
     """Declaration that scores follow, if any, as the input `sealed`."""
-
-    def student(
-        self,
-        name: str,
-        pairs: Mapping[str, Ref],
-        how: TuneConfig,
-        base: RecipeStep | Source | None = None,
-    ) -> RecipeStep:
-        """Add a student, and the rows that it reads: pairs under the messages of their tags."""
-        rows = self.r.add(f"{name}.rows", format_pairs, self.config.forward, pairs=pairs)
-        return self.r.add(name, tune, how, base=base or self.base, answers={"pairs": rows})
 
     def measure(self, name: str, model: Model, message: str | None = None) -> Scored:
         """Add a model's scores on items and held-out responses; `message` replaces the tags."""
@@ -111,10 +95,9 @@ class Data:
 
 @dataclass(slots=True)
 class Rounds:
-    """Steps of the rounds, each by the name of the student that it belongs to or leads to."""
+    """Steps of the rounds, by the name of the student that they lead to, and of the ablations."""
 
-    models: dict[str, RecipeStep]
-    scores: dict[str, Scored]
+    data: Data
     best: Model
     """The winner of the last promotion."""
     best_scores: Scored
@@ -126,11 +109,36 @@ class Rounds:
     gates: dict[str, RecipeStep] = field(default_factory=dict)
     kept: dict[str, RecipeStep] = field(default_factory=dict)
     promotions: dict[str, RecipeStep] = field(default_factory=dict)
+    runs: dict[str, StudentRun] = field(default_factory=dict)
+    """Lines of the page's tables, each a student with its scores."""
+    students: dict[str, Model] = field(default_factory=dict)
+    scores: dict[str, Scored] = field(default_factory=dict)
+    graded: dict[str, RecipeStep] = field(default_factory=dict)
+    """Pairs that the students of the table `quality` were trained on."""
 
     @property
     def last(self) -> str:
         """Name of the last round's student."""
-        return list(self.models)[-1]
+        return list(self.promotions)[-1]
+
+    def add(self, name: str, run: StudentRun, student: Model, scores: Scored) -> None:
+        """Add a line of a table."""
+        self.runs[name], self.students[name], self.scores[name] = run, student, scores
+
+    def learn(
+        self,
+        name: str,
+        run: StudentRun,
+        pairs: Mapping[str, Ref],
+        how: TuneConfig,
+        base: RecipeStep | Source | None = None,
+    ) -> RecipeStep:
+        """Add a student of pairs under the messages of their tags, its scores and its line."""
+        r, data = self.data.r, self.data
+        rows = r.add(f"{name}.rows", format_pairs, data.config.forward, pairs=pairs)
+        student = r.add(name, tune, how, base=base or data.base, answers={"pairs": rows})
+        self.add(name, run, student, data.measure(name, student))
+        return student
 
 
 def add_data(r: Recipe, config: HumpbackConfig) -> Data:
@@ -184,22 +192,20 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
 
 def add_rounds(data: Data) -> Rounds:
     """Add the rounds, unrolled: rate with the best student so far, keep, train, compare."""
-    r, config = data.r, data.config
-    seed_pairs = {"seeds": data.seeds}
-    first = data.student("m0", seed_pairs, config.train_seed or config.train)
-    best_scores = data.measure("m0", first)
-    rows = r.step("m0.rows")
-    rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds, rows)
+    r, config, seed_pairs = data.r, data.config, {"seeds": data.seeds}
+    rounds = Rounds(data, data.base, {}, data.seeds, data.seeds)
+    run = StudentRun(table="rounds", kind="M0")
+    rounds.best = rounds.learn("m0", run, seed_pairs, config.train_seed or config.train)
+    rounds.best_scores, rounds.best_rows = rounds.scores["m0"], r.step("m0.rows")
     for n in range(1, config.rounds + 1):
         rated = _rated(data, n, rounds.best)
         threshold = curate.with_threshold(config.gate, config.keep)
         passed = r.add(f"gate-{n}", curate.gate, threshold, rated=rated, **data.labels)
         kept = r.add(f"kept-{n}", curate.keep, config.keep, rated=rated, gate=passed)
-        name = f"m{n}"
-        model = data.student(name, {**seed_pairs, "curated": kept}, config.train)
-        scores = data.measure(name, model)
-        both = {"before": rounds.best_scores, "after": scores}
-        compared = taken(both, config.promote_by)
+        name, run = f"m{n}", StudentRun(table="rounds", kind=f"M{n}")
+        model = rounds.learn(name, run, {**seed_pairs, "curated": kept}, config.train)
+        scores = rounds.scores[name]
+        compared = taken({"before": rounds.best_scores, "after": scores}, config.promote_by)
         by = r.add(f"promoted-{n}", promote, config.promote, **compared)
         rounds.best_scores = {
             measure: Chosen(by, before=before, after=scores[measure])
@@ -208,7 +214,6 @@ def add_rounds(data: Data) -> Rounds:
         rounds.best = Chosen(by, before=rounds.best, after=model)
         rounds.best_rows = Chosen(by, before=rounds.best_rows, after=r.step(f"{name}.rows"))
         rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
-        rounds.models[name], rounds.scores[name] = model, scores
         rounds.rated[name], rounds.gates[name], rounds.kept[name] = rated, passed, kept
         rounds.promotions[name] = by
     return rounds
@@ -229,47 +234,18 @@ def _rated(data: Data, n: int, student: Model) -> RecipeStep:
     return data.r.add(name, curate.rate_by_likelihood, how, pairs=pairs, model=judge)
 
 
-@dataclass(slots=True)
-class Arms:
-    """Lines of the page's tables, by name: a student with its scores."""
-
-    data: Data
-    rounds: Rounds
-    runs: dict[str, StudentRun] = field(default_factory=dict)
-    students: dict[str, Model] = field(default_factory=dict)
-    scores: dict[str, Scored] = field(default_factory=dict)
-    graded: dict[str, RecipeStep] = field(default_factory=dict)
-    """Pairs that the students of the table `quality` were trained on."""
-
-    def add(self, name: str, run: StudentRun, student: Model, scores: Scored) -> None:
-        """Add a line of a table."""
-        self.runs[name], self.students[name], self.scores[name] = run, student, scores
-
-    def learn(
-        self,
-        name: str,
-        run: StudentRun,
-        pairs: Mapping[str, Ref],
-        how: TuneConfig,
-        base: RecipeStep | Source | None = None,
-    ) -> None:
-        """Add a student of these pairs, its scores and its line."""
-        student = self.data.student(name, pairs, how, base)
-        self.add(name, run, student, self.data.measure(name, student))
-
-
-def _add_report(arms: Arms) -> None:
+def _add_report(rounds: Rounds) -> None:
     """Add the page, with the imitation audit of the best student and the round trips.
 
     The teacher of the audit is the text that the student was trained on.
     """
-    data, rounds, r, config = arms.data, arms.rounds, arms.data.r, arms.data.config
+    data, r, config = rounds.data, rounds.data.r, rounds.data.config
     audits, best = dict[str, Ref](), rounds.best_scores.get("accuracy")
     if config.judge is not None and best is not None:
         base_scores = data.measure("base", data.base)["accuracy"]
         rows = {"pairs": r.step(f"{rounds.last}.rows")}
         audits = add_audits(r, [served(config.judge)], data.items, base_scores, best, rows)
-    student = Use(Local(name=STUDENT), rounds.models["m0"])
+    student = Use(Local(name=STUDENT), rounds.students["m0"])
     augmented: dict[str, Ref] = {"all augmented": data.augmented}
     if "backward" in config.ablate:
         base, (*_, segments) = Use(Local(name="base"), data.base), data.segments.values()
@@ -280,18 +256,19 @@ def _add_report(arms: Arms) -> None:
         name: r.add(trip, round_trip, RoundTripConfig(), pairs=each, model=student)
         for (name, each), trip in zip(augmented.items(), TRIPS, strict=False)
     }
-    page = HumpbackPageConfig(title=r.name, runs=arms.runs, asked_under=config.asked_under)
+    page = HumpbackPageConfig(title=r.name, runs=rounds.runs, asked_under=config.asked_under)
     r.add(
         "report", humpback_page, page, seeds=data.seeds, augmented=augmented, rated=rounds.rated,
-        gates=rounds.gates, kept=rounds.kept, promotions=rounds.promotions, students=arms.students,
-        accuracy=taken(arms.scores, "accuracy"), held_out=taken(arms.scores, "held_out"),
-        graded=arms.graded, steps=data.segments, audits=audits, trips=trips, **data.declared,
+        gates=rounds.gates, kept=rounds.kept, promotions=rounds.promotions,
+        students=rounds.students,
+        accuracy=taken(rounds.scores, "accuracy"), held_out=taken(rounds.scores, "held_out"),
+        graded=rounds.graded, steps=data.segments, audits=audits, trips=trips, **data.declared,
     )  # fmt: skip
 
 
-def _add_release(data: Data, rounds: Rounds) -> None:
+def _add_release(rounds: Rounds) -> None:
     """Add the folders to give away: the best student's rows, and the student."""
-    r, answers = data.r, {"pairs": rounds.best_rows}
+    data, r, answers = rounds.data, rounds.data.r, {"pairs": rounds.best_rows}
     given = r.add("dataset", dataset, DatasetConfig(title=r.name), answers=answers)
     scored = rounds.best_scores.get("accuracy")
     known = {} if scored is None else {"scores": scored}
@@ -301,11 +278,11 @@ def _add_release(data: Data, rounds: Rounds) -> None:
     )  # fmt: skip
 
 
-def _quality(arms: Arms) -> None:
+def _quality(rounds: Rounds) -> None:
     """Web pairs alone, N of each grade: does quality or quantity count? (Figure 3, v1)."""
-    r, config, rounds = arms.data.r, arms.data.config, arms.rounds
+    r, config = rounds.data.r, rounds.data.config
     rated, passed = rounds.rated[rounds.last], rounds.gates[rounds.last]
-    bases = {MAIN: arms.data.base} | {
+    bases = {MAIN: rounds.data.base} | {
         name: add_base(r.within(f"{name}."), student) for name, student in config.students.items()
     }
     least, most = config.quality_rows
@@ -320,13 +297,13 @@ def _quality(arms: Arms) -> None:
             pairs = r.add(f"quality.{name}", curate.keep, chosen, rated=rated, gate=passed)
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
-                arms.graded[f"{size}.{name}"] = pairs
-                arms.learn(f"{size}.{name}", run, {grade: pairs}, how, base)
+                rounds.graded[f"{size}.{name}"] = pairs
+                rounds.learn(f"{size}.{name}", run, {grade: pairs}, how, base)
 
 
-def _sources(arms: Arms) -> None:
+def _sources(rounds: Rounds) -> None:
     """Seeds alone, web pairs alone, both; all with the settings of the rounds (Figure 7, v1)."""
-    data, kept = arms.data, arms.rounds.best_kept
+    data, kept = rounds.data, rounds.best_kept
     everything = curate.KeepConfig()
     uncurated = data.r.add("sources.uncurated", curate.keep, everything, rated=data.augmented)
     given: dict[str, dict[str, Ref]] = {
@@ -338,18 +315,18 @@ def _sources(arms: Arms) -> None:
     }
     for kind, pairs in given.items():
         name = f"sources.{kind.replace(' ', '-')}.student"
-        arms.learn(name, StudentRun(table="sources", kind=kind), pairs, data.config.train)
+        rounds.learn(name, StudentRun(table="sources", kind=kind), pairs, data.config.train)
 
 
-def _messages(arms: Arms) -> None:
+def _messages(rounds: Rounds) -> None:
     """Tags in training and in inference (Table 5, v3); the tagged student is the best one."""
-    data, rounds = arms.data, arms.rounds
+    data = rounds.data
     run = StudentRun(table="messages", kind="tags, asked under both")
-    arms.add("best-under-both", run, rounds.best, rounds.best_scores)
+    rounds.add("best-under-both", run, rounds.best, rounds.best_scores)
     for kind, message in {"seed": data.config.forward.seed_message, "none": ""}.items():
         run = StudentRun(table="messages", kind=f"tags, asked under {kind}")
         under = f"best-under-{kind}"
-        arms.add(under, run, rounds.best, data.measure(under, rounds.best, message))
+        rounds.add(under, run, rounds.best, data.measure(under, rounds.best, message))
     plain, pairs = ForwardConfig(seed_message="", web_message=""), {"seeds": data.seeds}
     rows: Model = data.r.add("untagged.rows-m0", format_pairs, plain, pairs=pairs)
     for name, by in rounds.promotions.items():
@@ -360,15 +337,15 @@ def _messages(arms: Arms) -> None:
         "untagged", tune, data.config.train, base=data.base, answers={"pairs": rows}
     )
     run = StudentRun(table="messages", kind="no tags, asked under none")
-    arms.add("untagged", run, student, data.measure("untagged", student, ""))
+    rounds.add("untagged", run, student, data.measure("untagged", student, ""))
 
 
-def _scaling(arms: Arms) -> None:
+def _scaling(rounds: Rounds) -> None:
     """The same sizes and steps for every data set (Table 3, v1)."""
-    data, config = arms.data, arms.data.config
+    data, config = rounds.data, rounds.data.config
     clean = {"items": data.items} if data.items else {}
     for each in config.scaling:
-        whole = _set(arms, each)
+        whole = _set(rounds, each)
         points = [p for p in config.points if each.max_rows is None or p.num_rows <= each.max_rows]
         for seed, point in product(config.scaling_seeds, points):
             size = curate.SplitConfig(
@@ -379,11 +356,11 @@ def _scaling(arms: Arms) -> None:
             pairs = data.r.add(name, curate.split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
             how = at_point(config.train, config.row_tokens, point, seed)
-            arms.learn(f"{name}.student", run, {each.name: pairs}, how)
+            rounds.learn(f"{name}.student", run, {each.name: pairs}, how)
 
 
-def _set(arms: Arms, each: ScalingSet) -> dict[str, Ref]:
-    name, r = f"scaling.{each.name}", arms.data.r
+def _set(rounds: Rounds, each: ScalingSet) -> dict[str, Ref]:
+    name, r = f"scaling.{each.name}", rounds.data.r
     if each.seeds is not None:
         folder = add_folder(r, each.seeds, name)
         return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
@@ -391,7 +368,7 @@ def _set(arms: Arms, each: ScalingSet) -> dict[str, Ref]:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
         given = {each.name: queries}
         return {each.name: r.add(name, curate.queries_to_pairs, NoConfig(), queries=given)}
-    return {"seeds": arms.data.seeds, "curated": arms.rounds.best_kept}
+    return {"seeds": rounds.data.seeds, "curated": rounds.best_kept}
 
 
 _ABLATIONS = {"quality": _quality, "sources": _sources, "messages": _messages, "scaling": _scaling}
