@@ -1,9 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from corpus.pages import STEPS
 from spyhop.corpus.filters import (
     FILTERS,
-    Candidate,
     FilterConfig,
     is_toxic,
     reason_against,
@@ -27,8 +28,9 @@ def _reason(
     config: FilterConfig | None = None,
 ) -> str:
     prose = text if prose is None else prose
-    section = Section(("Title", heading), text, 0, len(text), prose)
-    return reason_against(Candidate(section, language, num_redacted), config or FilterConfig())
+    place = (0, len(text))
+    section = Section(("Title", heading), text, *place, prose, "", language, num_redacted)
+    return reason_against(section, config or FilterConfig())
 
 
 def test_a_good_section_has_no_reason_against_it():
@@ -90,9 +92,9 @@ def test_quality_filters_are_off_unless_named_and_pass_good_text():
 
 
 def test_plain_text_needs_no_heading():
-    section = Section((), GOOD, 0, len(GOOD), GOOD, "")
-    assert reason_against(Candidate(section, "en", 0), FilterConfig()) == "no_heading"
-    assert reason_against(Candidate(section, "en", 0, is_plain=True), FilterConfig()) == ""
+    section = Section((), GOOD, 0, len(GOOD), GOOD, language="en")
+    assert reason_against(section, FilterConfig()) == "no_heading"
+    assert reason_against(replace(section, is_plain=True), FilterConfig()) == ""
     page = ArchivePage("u", "o", "\n\n".join(STEPS).encode(), is_html=False)
     assert [outcome.reason for outcome in segments_of(page, SegmentConfig())] == [""]
 

@@ -6,7 +6,6 @@ Source of the filters `gopher_...`: Gopher (arXiv:2112.11446), appendix A.1.1 an
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -66,22 +65,6 @@ class FilterConfig(Config):
     """Domains whose pages are dropped, subdomains included."""
     blocked_url_words: tuple[str, ...] = ()
     """Words in an address, between signs, that drop its page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Input of the filters: a section, its language, and how much of it was redacted."""
-
-    section: Section
-    language: str
-    num_redacted: int
-    is_plain: bool = False
-    """Whether the page is plain text, which need not have headings."""
-
-    @property
-    def heading(self) -> str:
-        """The heading right above the text."""
-        return self.section.headings[-1] if self.section.headings else ""
 
 
 def _has_little_prose(section: Section) -> bool:
@@ -144,7 +127,7 @@ def _is_list(text: str) -> bool:
     return num_items > MAX_ITEMS * len(lines) or num_ellipses > MAX_ELLIPSES * len(lines)
 
 
-FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
+FILTERS: dict[str, Callable[[Section, FilterConfig], bool]] = {
     "no_heading": lambda one, config: not (one.is_plain or any(map(str.isalnum, one.heading))),
     "capital_heading": lambda one, config: (
         len(letters := [char for char in one.heading if char.isalpha()]) > 5
@@ -154,22 +137,20 @@ FILTERS: dict[str, Callable[[Candidate, FilterConfig], bool]] = {
         len("".join(_NAVIGATION.findall(one.heading)[:1])) > len(one.heading) / 2
     ),
     "language": lambda one, config: one.language not in (config.languages or (one.language,)),
-    "little_prose": lambda one, config: _has_little_prose(one.section),
-    "notice": lambda one, config: _NOTICE.search(one.section.prose) is not None,
-    "cut_off": lambda one, config: _CUT_OFF.search(one.section.text[-40:]) is not None,
+    "little_prose": lambda one, config: _has_little_prose(one),
+    "notice": lambda one, config: _NOTICE.search(one.prose) is not None,
+    "cut_off": lambda one, config: _CUT_OFF.search(one.text[-40:]) is not None,
     "personal": lambda one, config: one.num_redacted > MAX_PERSONAL,
-    "repeated_sentences": lambda one, config: _repeats_sentences(one.section.prose),
+    "repeated_sentences": lambda one, config: _repeats_sentences(one.prose),
     "gopher_repetition": lambda one, config: (
-        "gopher_repetition" in config.quality and _is_repetitive(one.section.text)
+        "gopher_repetition" in config.quality and _is_repetitive(one.text)
     ),
-    "gopher_lists": lambda one, config: (
-        "gopher_lists" in config.quality and _is_list(one.section.text)
-    ),
+    "gopher_lists": lambda one, config: "gopher_lists" in config.quality and _is_list(one.text),
 }
 """In this order; the first that speaks against a section names the reason."""
 
 
-def reason_against(one: Candidate, config: FilterConfig) -> str:
+def reason_against(one: Section, config: FilterConfig) -> str:
     """Return the name of the first filter that refuses the section, or nothing."""
     return next((name for name, refuses in FILTERS.items() if refuses(one, config)), "")
 

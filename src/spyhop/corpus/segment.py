@@ -44,7 +44,7 @@ class CutConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The text under one heading, and its position in the page's text."""
+    """The text under one heading, its position in the page's text, and what filters ask for."""
 
     headings: tuple[str, ...]
     text: str
@@ -54,6 +54,15 @@ class Section:
     """The text without code and tables."""
     reason: str = ""
     """Why it cannot be a segment: `too_short` or `too_long`; empty where it can."""
+    language: str = ""
+    num_redacted: int = 0
+    is_plain: bool = False
+    """Whether the page is plain text, which need not have headings."""
+
+    @property
+    def heading(self) -> str:
+        """The heading right above the text."""
+        return self.headings[-1] if self.headings else ""
 
 
 def size_of(text: str) -> float:

@@ -6,6 +6,7 @@ The same function runs on every machine.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import unescape
 from typing import Literal, NamedTuple, cast
 
@@ -15,7 +16,6 @@ from spyhop.corpus.blocks import main_blocks
 from spyhop.corpus.charset import decode
 from spyhop.corpus.filters import (
     MAX_LANGUAGE_RANK,
-    Candidate,
     FilterConfig,
     is_toxic,
     reason_against,
@@ -192,20 +192,19 @@ def refused(page: ArchivePage, reason: str) -> Outcome:
 
 
 def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
-    text, found = redact(section.text)
-    named = [redact(heading) for heading in section.headings]
-    language, reason = "", section.reason
-    if not reason:
-        language = language_of(section.prose, config.filters.languages)
-        is_plain = not page.is_html and "</" not in text  # else it is markup of another kind
-        candidate = Candidate(section, language, found.total(), is_plain=is_plain)
-        reason = reason_against(candidate, config.filters)
-    headings, num_redacted = list(section.headings), 0
-    if config.redact:
-        headings = [heading for heading, _ in named]
-        num_redacted = found.total() + sum(each.total() for _, each in named)
-    else:
-        text = section.text
+    redacted = [redact(text) for text in (section.text, *section.headings)]
+    if not section.reason:
+        plain, found = redacted[0]
+        section = replace(
+            section,
+            language=language_of(section.prose, config.filters.languages),
+            num_redacted=found.total(),
+            is_plain=not page.is_html and "</" not in plain,  # else it is markup of another kind
+        )
+    reason = section.reason or reason_against(section, config.filters)
+    text, *headings = [text for text, _ in redacted]
+    if not config.redact:
+        text, headings = section.text, list(section.headings)
     row = Segment(
         id=row_id(page.url, page.origin, str(section.start), text),
         url=page.url or page.origin,
@@ -213,8 +212,8 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
         text=text,
         start=section.start,
         end=section.end,
-        language=language,
-        num_redacted=num_redacted,
+        language=section.language,
+        num_redacted=sum(found.total() for _, found in redacted) if config.redact else 0,
         is_toxic=not reason and is_toxic(text),
         page_digest=digest,
         origin=page.origin,

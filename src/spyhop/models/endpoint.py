@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Literal
@@ -91,7 +91,7 @@ class RemoteModel(Model):
         self._most_done = 0
         self._num_journaled = 0
         """Requests whose replies were in the journal before this run."""
-        self._noted: Counter[str] = Counter()
+        self._noted = defaultdict[str, float](float)
         path = ctx.state / f"bills-{identity}.json"  # beside the stage's partial work
         if not path.exists():
             path.write_text(json.dumps(_figures(self._journal.state().taken_over())))

@@ -46,7 +46,8 @@ class Sandbox:
         rows = iter(rows)
         limits = WorkItem(time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         while batch := list(islice(rows, BATCH_ROWS)):
-            found, fault = [{} for _ in batch], ""
+            found: list[dict[str, Any]] = [{} for _ in batch]
+            fault = ""
             if templates:
                 try:
                     request = dict(templates), [row for _, row in batch]
