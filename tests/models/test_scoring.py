@@ -16,8 +16,8 @@ from spyhop.models import Choice, Local, ModelUse, Request
 from spyhop.models import local as local_module
 from spyhop.models.batching import GROUP_TOKENS, Group, shared_beginnings
 from spyhop.models.encoding import encode_options
+from spyhop.models.forward import prepack
 from spyhop.models.local import LocalBackend
-from spyhop.models.prepack import prepack
 from spyhop.render import TURNS, Renderer
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source

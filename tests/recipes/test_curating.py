@@ -10,7 +10,7 @@ import pytest
 from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
-from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
+from spyhop.augment.backtranslate import ReadSegmentsConfig, read_segments
 from spyhop.collect.pairs import GivenPairsConfig, read_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Source

@@ -99,14 +99,14 @@ def test_the_cost_of_answers_is_what_their_teacher_read_and_wrote(tmp_path: Path
 
 def test_the_table_ranks_paid_arms_then_lists_the_others_and_needs_two():
     arms = {"free": [_student([1, 1], trained=2e6)], "base": [_student([0, 0])]}
-    assert point_cost_section(arms, "the base") is None
+    assert point_cost_section(arms, "the base") == []
     arms |= {name: [_student(gains, written=10, trained=1e6)] for name, gains in
              {"a": [0, 1], "b": [1, 1]}.items()}  # fmt: skip
-    made = point_cost_section(arms, "the base")
+    (made,) = point_cost_section(arms, "the base")
     text = "".join(made.blocks)
     assert text.index("<td>b") < text.index("<td>a") < text.index("<td>free")
     assert "<td>base" not in text and text.count("+100.0") >= 2  # 1 point an item per million
-    alone = point_cost_section({"x": arms["free"], "y": arms["free"]}, "guessing")
+    (alone,) = point_cost_section({"x": arms["free"], "y": arms["free"]}, "guessing")
     assert "dollars" not in "".join(alone.blocks).split("</table>")[0].split("<table")[1]
 
 

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from spyhop.world.copying import copy_example, tokenizer_text, vocabulary
 from spyhop.world.family import CAST
 from spyhop.world.problem import parse
+from spyhop.world.stages import copy_example, tokenizer_text, vocabulary
 
 
 def test_the_response_copies_the_list() -> None:
@@ -14,16 +14,6 @@ def test_the_response_copies_the_list() -> None:
         first, listed = query.removeprefix("First ").split(". ", 1)
         assert response == f"Start: {first}. {listed}"
         assert listed.startswith("a) ") and parse(query) is None
-
-
-def test_lists_are_drawn_from_the_given_words() -> None:
-    query, _ = copy_example(Random(1), words=("red", "blue"))
-    assert set(query.replace(".", "").split()) <= {
-        "First",
-        "red",
-        "blue",
-        *["a)", "b)", "c)", "d)", "e)", "f)"],
-    }
 
 
 def test_the_vocabulary_holds_names_states_and_the_words_of_templates() -> None:

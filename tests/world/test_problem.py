@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from spyhop.world.family import CORE, FAMILIES, content_slots, slots_of
+from spyhop.world.family import CORE, FAMILIES, SLOT, content_slots
 from spyhop.world.problem import Problem, draw, draw_split, parse
 
 NAMES = sorted(FAMILIES)
@@ -44,7 +44,7 @@ def test_all_ways_to_tell_one_kind_carry_the_same_content(family: str) -> None:
     rules = FAMILIES[family]
     for kind, forms in rules.phrases.items():
         assert len({content_slots(form) for form in forms}) == 1
-        assert set(slots_of(rules.plain[kind])) <= set(content_slots(forms[0]))
+        assert set(SLOT.findall(rules.plain[kind])) <= set(content_slots(forms[0]))
     assert len({content_slots(form) for form in rules.openings}) == 1
     assert rules.phrases.keys() == rules.plain.keys()
 

@@ -15,7 +15,7 @@ from spyhop.augment.pick import count_asked, count_kept
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Script
 from spyhop.schema import Answer, Config, Message, Prompt
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right
 from spyhop.text.tables import table
@@ -134,11 +134,7 @@ class MatchConfig(Config):
     """Multiple of the tokens that the corrections took."""
 
 
-@stage(
-    version=1,
-    writes=Answer,
-    plan=lambda config, answers, like: Estimate(rows=answers.rows, row_tokens=answers.row_tokens),
-)
+@stage(version=1, writes=Answer, plan=lambda config, answers, like: sum_estimates([answers]))
 def match_tokens(
     ctx: Context, config: MatchConfig, *, answers: Artifact, like: Artifact
 ) -> Iterator[Answer]:

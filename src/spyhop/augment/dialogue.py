@@ -55,34 +55,28 @@ def plan_discuss(
     num_read, num_revised = num_asked[:-1], num_asked[1:]
     asked = prompts.row_tokens or PROMPT_TOKENS
     rooms = config.sampling.max_new_tokens, config.assistant_sampling.max_new_tokens
-    answer, objection = min(RESPONSE_TOKENS, rooms[0]), min(OBJECTION_TOKENS, rooms[1])
-    first = (asked, asked + (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN)
+    written = min(RESPONSE_TOKENS, rooms[0]), min(OBJECTION_TOKENS, rooms[1])
+    told = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
     revising = len(config.revise) / CHARS_PER_TOKEN
 
-    def prompt_tokens(answer: float, objection: float) -> list[list[float]]:
+    def prompt_tokens(answer: int, objection: int) -> list[list[float]]:
         """Return the prompt tokens of every turn, for the teacher and for the assistant."""
-        to_teacher = [first[0] + (n + 1) * (answer + objection + revising) for n in turns]
-        return [to_teacher, [first[1] + answer + n * (answer + objection) for n in turns]]
+        to_teacher = [asked + (n + 1) * (answer + objection + revising) for n in turns]
+        return [to_teacher, [asked + told + answer + n * (answer + objection) for n in turns]]
 
-    numbers = zip((num_revised, num_read), prompt_tokens(answer, objection), strict=True)
-    to_revise, to_read = (sum(map(mul, nums, tokens)) for nums, tokens in numbers)
-    at_longest = [rows * sum(each) for each in prompt_tokens(*rooms)]
-    teaching = Calls(
-        requests=rows + sum(num_revised),
-        prompt_tokens=round(rows * asked + to_revise),
-        response_tokens=(rows + sum(num_revised)) * answer,
-        most_response_tokens=rows * (1 + config.max_turns) * rooms[0],
-        further_prompt_tokens=round(at_longest[0] - to_revise),
-    )
-    questioning = Calls(
-        requests=sum(num_read),
-        prompt_tokens=round(to_read),
-        response_tokens=sum(num_read) * objection,
-        most_response_tokens=rows * config.max_turns * rooms[1],
-        further_prompt_tokens=round(at_longest[1] - to_read),
-    )
-    calls = {"teacher": teaching, "assistant": questioning}
-    return Estimate(rows=rows, row_tokens=asked + answer, calls=calls)
+    expected, longest = prompt_tokens(*written), prompt_tokens(*rooms)
+    calls = {}
+    for name, num_first, nums in (("teacher", rows, num_revised), ("assistant", 0, num_read)):
+        place, num = len(calls), num_first + sum(nums)
+        tokens = sum(map(mul, nums, expected[place]))
+        calls[name] = Calls(
+            requests=num,
+            prompt_tokens=round(num_first * asked + tokens),
+            response_tokens=num * written[place],
+            most_response_tokens=(num_first + rows * config.max_turns) * rooms[place],
+            further_prompt_tokens=round(rows * sum(longest[place]) - tokens),
+        )
+    return Estimate(rows=rows, row_tokens=asked + written[0], calls=calls)
 
 
 @stage(version=2, writes=Answer, plan=plan_discuss)

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import tee
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
@@ -50,18 +51,15 @@ def measure_losses(
 
     Queries that do not fit the model's context are counted as `failed`.
     """
+    rows, asked = tee(row for row in queries.rows(Query) if row.target)
     system = config.system_message
     requests = (
         Request(id=row.id, messages=prompt_turns(row.query, system), continuation=row.target)
-        for row in _with_target(queries)
+        for row in asked
     )
     found = model.logprobs(requests, total=queries.num_rows)
-    for row, each in zip(_with_target(queries), found, strict=True):
+    for row, each in zip(rows, found, strict=True):
         if each.error is not None or math.isinf(each.mean):
             ctx.count("failed")
             continue
         yield Difficulty(id=row.id, value=-each.mean)
-
-
-def _with_target(queries: Artifact) -> Iterator[Query]:
-    return (row for row in queries.rows(Query) if row.target)

@@ -110,9 +110,14 @@ class InstructionCheck:
             return "other_language"
         if is_loop(stated):
             return "loop"
+        is_talk = (
+            plain.splitlines()[0].strip(" *_#") in self.asked.prompt.split("\n")
+            or _ABOUT.search(plain)
+            or _TALK.match(plain.lstrip("\"'*_# \u201c"))
+        )
         return (
             self._leak(text, stated)
-            or self._talk(plain)
+            or ("talk" if is_talk else "")
             or self._copy(text, stated, words(response))
             or ("" if asks(text) else "statement")
         )
@@ -131,12 +136,6 @@ class InstructionCheck:
         marks = self.filters.marks
         is_marked = any(line.lstrip("* ").startswith(marks) for line in text.splitlines())
         return "prompt_leak" if is_marked or any(covered) else ""
-
-    def _talk(self, text: str) -> str:
-        first, *_ = text.splitlines()
-        if first.strip(" *_#") in self.asked.prompt.split("\n") or _ABOUT.search(text):
-            return "talk"
-        return "talk" if _TALK.match(text.lstrip("\"'*_# \u201c")) else ""
 
     def _copy(self, text: str, stated: Sequence[str], response: Sequence[str]) -> str:
         size = min(COPY_WORDS, len(response))

@@ -14,7 +14,7 @@ from pydantic import Field
 from spyhop.collect.messages import with_thought
 from spyhop.models import Reply
 from spyhop.schema import Answer, Config, InputError, Message, NoConfig, Preference, Prompt
-from spyhop.stage import Context, Estimate, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.text.gold import is_right, stated
 
@@ -31,11 +31,7 @@ class PickConfig(Config):
     `sampling.log_probability` must be set."""
 
 
-@stage(
-    version=1,
-    writes=Answer,
-    plan=lambda config, answers: Estimate(rows=answers.rows, row_tokens=answers.row_tokens),
-)
+@stage(version=1, writes=Answer, plan=lambda config, answers: sum_estimates([answers]))
 def pick_answers(ctx: Context, config: PickConfig, *, answers: Artifact) -> Iterator[Answer]:
     """Yield the kept answers, in order; samples of a prompt follow one another, as in `answer`.
 

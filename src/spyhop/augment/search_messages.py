@@ -115,11 +115,11 @@ def still_best(replies: Mapping[str, Replies], per: str, level: float) -> list[s
     With `per` token, a query's value is what it has above the best message's rate: its verified
     answer minus rate times tokens (the linear part of a ratio's difference).
     """
-    known = {name: each[~np.isnan(each[:, 0])] for name, each in replies.items()}
-    rates = {
-        name: float(each[:, 0].sum()) / max(1.0, each[:, 1].sum() if per == "token" else len(each))
-        for name, each in known.items()
-    }
+    rates = {}
+    for name, each in replies.items():
+        right, tokens = np.nansum(each, axis=0)
+        num_asked = np.isfinite(each[:, 0]).sum()
+        rates[name] = float(right / max(1.0, tokens if per == "token" else num_asked))
     first = max(rates, key=lambda name: rates[name])
     price = rates[first] if per == "token" else 0.0
     values = {name: each[:, 0] - price * each[:, 1] for name, each in replies.items()}

@@ -16,15 +16,7 @@ from pydantic import Field
 
 from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, Message, Pair, Row, Score, prompt_turns
-from spyhop.stage import (
-    CHARS_PER_TOKEN,
-    Calls,
-    Context,
-    Estimate,
-    Estimates,
-    stage,
-    sum_estimates,
-)
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, Estimates, stage, sum_estimates
 from spyhop.statistics.linear import features
 from spyhop.store import Artifact, Artifacts, number_of, rows_of
 

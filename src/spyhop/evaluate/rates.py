@@ -124,8 +124,8 @@ class TaskScores:
         if rate == "no answer":
             found = [s.extracted is None or "tied" in s.metrics for s in self.scores]
         elif rate == "contaminated":
-            hit = {name for name, each in (self.overlaps or {}).items() if each.has_long}
-            found = [score.id in hit for score in self.scores]
+            overlaps = map((self.overlaps or {}).get, (score.id for score in self.scores))
+            found = [each is not None and each.has_long for each in overlaps]
         else:
             endings = {"refused": ("refused", "empty")}.get(rate, (rate,))
             found = [score.ending in endings for score in self.scores]

@@ -41,6 +41,8 @@ from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
 ROWS_AT_ONCE = 16
+BATCH = 500
+"""Requests of a batch, where the model does not say how it batches them."""
 CHOICES_READ = 2
 """Version of reading an endpoint's probabilities; raised when it changes, so that choices are
 requested again."""
@@ -80,6 +82,7 @@ class Backend(Protocol):
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Split the requests of a call into batches; a function of the list alone."""
+        return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
 
 CANNOT: dict[Kind, str] = {
@@ -366,22 +369,16 @@ class Model:
 class BatchModel(Model):
     """A model in process, which answers in batches: here, on a cluster, or shared with shards."""
 
-    def __init__(
-        self,
-        *,
-        connect: Callable[[], Backend],
-        identity: str,
-        label: str,
-        ctx: Context,
-        config: ModelConfig | None = None,
-    ) -> None:
-        super().__init__(identity=identity, label=label, ctx=ctx, config=config)
-        self._worker = BatchWorker(connect, label)
+    def __init__(self, *, connect: Callable[[], Backend], **about: Any) -> None:  # noqa: ANN401
+        super().__init__(**about)
+        ctx = self._ctx
+        self._worker = BatchWorker(connect, self.label)
         self._cluster: Cluster | None = None
-        has_weights = bool(config and config.needs)
+        has_weights = bool(self.config and self.config.needs)
         self._on = ctx.runtime.on if has_weights else ""
         self._shard = ctx.shard if has_weights else None
-        self._files = ReplyFiles(ctx.root, identity, self._journal, is_shard=ctx.shard is not None)
+        is_shard = ctx.shard is not None
+        self._files = ReplyFiles(ctx.root, self.identity, self._journal, is_shard=is_shard)
         ctx.resources.callback(self._files.flush)
 
     def _finish(self, window: Window) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spyhop.lazy import torch
-from spyhop.models.base import ModelConfig
+from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Kind, Labels, Request
 from spyhop.models.folder import load_model, load_tokenizer
 from spyhop.models.local import pick_device
@@ -85,12 +85,9 @@ class LabelClassifier(ModelConfig):
         return _LinearBackend(fit_linear(texts, is_dropped))
 
 
-class _LinearBackend:
+class _LinearBackend(Backend):
     def __init__(self, model: LinearClassifier) -> None:
         self._model = model
-
-    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
-        return [list(requests)]
 
     def classify(self, batch: Sequence[Request]) -> list[Labels]:
         found = self._model([request.messages[-1].content for request in batch])
@@ -139,7 +136,13 @@ class _Backend:
         """Score one batch. A longer text is read in pieces; each label's highest score counts."""
         found: dict[int, list[float]] = {}
         read = Counter[int]()
-        fits = [row for row, request in enumerate(batch) if self._fits(request.continuation)]
+        room = self._window - SPARE_TOKENS
+        fits = [
+            row
+            for row, request in enumerate(batch)
+            if not (second := request.continuation)
+            or len(self._tokenizer(second, verbose=False)["input_ids"]) <= room
+        ]
         for row, num_tokens, scores in self._pieces([batch[row] for row in fits]):
             place = fits[row]
             read[place] += num_tokens
@@ -153,11 +156,6 @@ class _Backend:
             )
             for row, request in enumerate(batch)
         ]
-
-    def _fits(self, second: str) -> bool:
-        """Whether a second text leaves room for a piece of the first."""
-        ids = self._tokenizer(second, verbose=False)["input_ids"] if second else []
-        return bool(len(ids) <= self._window - SPARE_TOKENS)
 
     def _pieces(self, batch: Sequence[Request]) -> Iterator[tuple[int, int, list[float]]]:
         """Yield (row, tokens, scores) of every piece of the texts."""

@@ -1,17 +1,23 @@
-"""Forward passes with a key-value cache: padding, positions, and logits at kept places only."""
+"""Forward passes with a key-value cache: padding, positions, and logits at kept places only.
+
+On a processor, linear layers keep their weights in the order in which oneDNN multiplies them.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from spyhop.lazy import Tensor, cache_utils, torch
 
+PACKED_ROWS = 64
+"""Tokens that the order of weights is chosen for; it serves single ones as well."""
 SPARE_TOKENS = 64
 """Room that a growing cache takes at a time."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
@@ -41,24 +47,23 @@ class Past:
                 self.cache.layers[place] = _growing(layer)
 
 
-class TreeRow(NamedTuple):
-    """Prompts one after the other, each followed by its options; all lists are by token."""
+class Tree(NamedTuple):
+    """A prompt behind a shared beginning, and options that each follow it; all are token ids."""
 
-    ids: list[int]
-    positions: list[int]
-    owners: list[int]
-    """Number of the token's prompt or option."""
-    prompts: list[int]
-    """Number of the prompt that the token sees."""
-    places: list[int]
-    """Tokens whose logits are returned."""
+    number: int
+    """Place of its request among those that are scored together."""
+    prompt: list[int]
+    options: list[list[int]]
 
-    def add(self, ids: Sequence[int], position: int, owner: int, prompt: int) -> None:
-        """Add the tokens of a prompt or an option, the first one at this position."""
-        self.ids.extend(ids)
-        self.positions.extend(range(position, position + len(ids)))
-        self.owners.extend([owner] * len(ids))
-        self.prompts.extend([prompt] * len(ids))
+    @property
+    def num_places(self) -> int:
+        """Tokens whose logits are returned: those before a token of an option."""
+        return 1 + sum(len(option) - 1 for option in self.options)
+
+    @property
+    def size(self) -> int:
+        """Tokens that are read: the last one of an option is not."""
+        return len(self.prompt) + self.num_places - 1
 
 
 class Forward:
@@ -105,26 +110,33 @@ class Forward:
         places = np.stack([np.repeat(np.arange(len(rows)), kept), columns])
         return self._pass(ids_BT, mask_BT, past, places)
 
-    def read_trees(self, rows: Sequence[TreeRow], past: Past | None = None) -> Tensor:
+    def read_trees(self, rows: Sequence[Sequence[Tree]], past: Past | None = None) -> Tensor:
         """Read prompts with their options, several in a row; return logits (N, V) at their places.
 
         Tokens see their own option and its prompt alone, so no prompt is read twice and no option
-        is padded. `past` is what all prompts begin with.
+        is padded. `past` is what all prompts begin with. A tree's first place is the end of its
+        prompt; those of its options follow.
         """
-        width = max(len(row.ids) for row in rows)
+        width = max(sum(tree.size for tree in row) for row in rows)
         num_past = 0 if past is None else past.mask_BT.shape[1]
         ids_BT = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         positions_BT = np.zeros_like(ids_BT)
         sees_BTS = np.ones((len(rows), width, num_past + width), dtype=bool)
+        sees_BTS[:, :, num_past:] = np.eye(width, dtype=bool)
         places = []
-        for row, tree in enumerate(rows):
-            size = len(tree.ids)
-            ids_BT[row, :size], positions_BT[row, :size] = tree.ids, tree.positions
-            owners, prompts = np.full(width, -1), np.full(width, -1)
-            owners[:size], prompts[:size] = tree.owners, tree.prompts
-            is_own = owners[:, None] == owners
-            sees_BTS[row, :, num_past:] = np.tril(is_own | (prompts[:, None] == owners))
-            places += [(row, place) for place in tree.places]
+        for row, trees in enumerate(rows):
+            end = 0
+            for tree in trees:
+                own, behind = end, end + len(tree.prompt)
+                for ids in (tree.prompt, *(option[:-1] for option in tree.options)):
+                    start, end = end, end + len(ids)
+                    position = num_past + (len(tree.prompt) if start >= behind else 0)
+                    ids_BT[row, start:end] = ids
+                    positions_BT[row, start:end] = np.arange(position, position + len(ids))
+                    sees = sees_BTS[row, start:end, num_past:]
+                    sees[:, own : min(start, behind)] = True
+                    sees[:, start:end] = np.tri(len(ids), dtype=bool)
+                    places += [(row, place) for place in range(max(start, behind - 1), end)]
         return self._pass(ids_BT, sees_BTS, past, np.array(places).T, positions_BT)[0]
 
     def read_shared(self, ids: list[int], num_rows: int) -> Past | None:
@@ -250,3 +262,41 @@ def _growing(layer: cache_utils.DynamicLayer) -> cache_utils.DynamicLayer:
     grown = GrowingLayer.__new__(GrowingLayer)
     grown.__dict__.update(layer.__dict__)
     return grown
+
+
+def prepack(model: Any) -> None:  # noqa: ANN401 (transformers' type)
+    """Let the linear layers of a model multiply by weights in oneDNN's order, by its kernels.
+
+    PyTorch brings the weights of a layer into this order at each call. Up to some 16 rows that
+    takes longer than the product itself. A model with tied embeddings keeps both orders of them.
+    """
+    ops = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if ops is None or model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return
+    is_half_known = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    tied = model.get_input_embeddings().weight
+    for layer in _called_layers(model):
+        weight = layer.weight
+        if weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and is_half_known):
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
+            layer.forward = partial(_multiply, packed, layer.bias)  # type: ignore[method-assign]
+            if weight is not tied:
+                weight.data = weight.data.new_empty(0)
+
+
+def _called_layers(model: Any) -> Iterator[torch.nn.Linear]:  # noqa: ANN401 (transformers' type)
+    """Yield the linear layers that their parents only call; some, as Mamba's, read the weight."""
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            is_read = f"self.{name}.weight" in _code(type(parent))  # type: ignore[arg-type]
+            if type(layer) is torch.nn.Linear and not is_read:
+                yield layer
+
+
+@cache
+def _code(kind: type) -> str:
+    return inspect.getsource(kind)
+
+
+def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, states: torch.Tensor) -> Any:  # noqa: ANN401
+    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")

@@ -27,8 +27,7 @@ from spyhop.models.encoding import (
     encode_prompts,
 )
 from spyhop.models.folder import load_model, load_tokenizer, read_config
-from spyhop.models.forward import Forward, RecurrentForward
-from spyhop.models.prepack import prepack
+from spyhop.models.forward import Forward, RecurrentForward, prepack
 from spyhop.models.scoring import Scorer
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime

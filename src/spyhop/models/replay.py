@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Kind, Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Row
 from spyhop.store import Artifact, row_id
@@ -32,15 +32,12 @@ class Replay(ModelConfig):
         return _ReplayBackend(folder)
 
 
-class _ReplayBackend:
+class _ReplayBackend(Backend):
     def __init__(self, recorded: Artifact) -> None:
         self._db = sqlite3.connect("")  # a temporary file that SQLite deletes by itself
         pairs = ((row_id(row.query), row.response) for row in recorded.rows(Recorded))
         self._db.execute("CREATE TABLE answers (query TEXT PRIMARY KEY, response TEXT)")
         self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", pairs)
-
-    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
-        return [list(requests)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         replies = []

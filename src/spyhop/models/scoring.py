@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
 
 from spyhop.lazy import Tensor, torch
 from spyhop.models.batching import BatchLimits
 from spyhop.models.encoding import Scored
-from spyhop.models.forward import Forward, TreeRow
+from spyhop.models.forward import Forward, Tree
 
 ROW_TOKENS = 256
 """Tokens up to which several prompts share a row; attention reads the other prompts in vain."""
@@ -19,22 +18,6 @@ TRIAL = [Scored([3, 5, 7, 4, 6], [[5, 3, 8], [6, 4, 3], [8]]), Scored([4, 6, 3],
 ROUNDING = {"float64": 1e-6, "float32": 1e-3}
 """Differences that are rounding, as a share of the range of log-probabilities."""
 HALF_ROUNDING = 0.05
-
-
-class _Piece(NamedTuple):
-    """A prompt behind the shared beginning, and as many of its options as fit a pass."""
-
-    number: int
-    prompt: list[int]
-    options: list[list[int]]
-
-    @property
-    def num_places(self) -> int:
-        return 1 + sum(len(option) - 1 for option in self.options)
-
-    @property
-    def size(self) -> int:
-        return len(self.prompt) + self.num_places - 1
 
 
 class Scorer:
@@ -62,55 +45,55 @@ class Scorer:
 
     def _score_trees(self, scored: Sequence[Scored], num_shared: int) -> list[list[list[float]]]:
         values: list[list[list[float]]] = [[] for _ in scored]
-        for rows in self._passes(list(self._pieces(scored, num_shared)), num_shared):
+        for rows in self._passes(list(self._trees(scored, num_shared)), num_shared):
             past = self._forward.read_shared(scored[0].prompt[:num_shared], len(rows))
-            logits_NV = self._forward.read_trees([_tree(row, num_shared) for row in rows], past)
-            pieces = [piece for row in rows for piece in row]
-            ends = accumulate(piece.num_places for piece in pieces)
+            logits_NV = self._forward.read_trees(rows, past)
+            trees = [tree for row in rows for tree in row]
+            ends = accumulate(tree.num_places for tree in trees)
             lines, tokens = [], []
-            for piece, end in zip(pieces, ends, strict=True):
-                first = end - piece.num_places
+            for tree, end in zip(trees, ends, strict=True):
+                first = end - tree.num_places
                 place = first + 1
-                for option in piece.options:
+                for option in tree.options:
                     lines += [first, *range(place, place + len(option) - 1)]
                     tokens += option
                     place += len(option) - 1
             found = iter(_at(logits_NV, lines, tokens))
-            for piece in pieces:
-                values[piece.number] += [[next(found) for _ in option] for option in piece.options]
+            for tree in trees:
+                values[tree.number] += [[next(found) for _ in option] for option in tree.options]
         return values
 
-    def _pieces(self, scored: Sequence[Scored], num_shared: int) -> Iterator[_Piece]:
+    def _trees(self, scored: Sequence[Scored], num_shared: int) -> Iterator[Tree]:
         for number, each in enumerate(scored):
-            piece = _Piece(number, each.prompt[num_shared:], [])
+            tree = Tree(number, each.prompt[num_shared:], [])
             for option in each.options:
-                if piece.options and self._is_full(piece.size + len(option), piece.num_places):
-                    yield piece
-                    piece = piece._replace(options=[])
-                piece.options.append(option)
-            yield piece
+                if tree.options and self._is_full(tree.size + len(option), tree.num_places):
+                    yield tree
+                    tree = tree._replace(options=[])
+                tree.options.append(option)
+            yield tree
 
     def _is_full(self, num_tokens: int, num_places: int) -> bool:
         return num_tokens > self._limits.tokens or num_places > self._limits.places
 
-    def _passes(self, pieces: list[_Piece], num_shared: int) -> Iterator[list[list[_Piece]]]:
-        """Yield the rows of each forward pass, in the order of the pieces."""
-        longest = max(piece.size for piece in pieces)
+    def _passes(self, trees: list[Tree], num_shared: int) -> Iterator[list[list[Tree]]]:
+        """Yield the rows of each forward pass, in the order of the trees."""
+        longest = max(tree.size for tree in trees)
         width = longest * max(1, ROW_TOKENS // longest)
-        rows: list[list[_Piece]] = []
+        rows: list[list[Tree]] = []
         room = num_places = 0
-        for piece in pieces:
-            is_new = piece.size > room
+        for tree in trees:
+            is_new = tree.size > room
             size = (len(rows) + is_new) * (width + num_shared)
-            if rows and self._is_full(size if is_new else 0, num_places + piece.num_places):
+            if rows and self._is_full(size if is_new else 0, num_places + tree.num_places):
                 yield rows
                 rows, num_places, is_new = [], 0, True
             if is_new:
                 rows.append([])
                 room = width
-            rows[-1].append(piece)
-            room -= piece.size
-            num_places += piece.num_places
+            rows[-1].append(tree)
+            room -= tree.size
+            num_places += tree.num_places
         yield rows
 
     def _score_plainly(self, scored: Scored) -> list[list[float]]:
@@ -125,18 +108,6 @@ class Scorer:
             _at(logits_NV, range(ends[text] - len(option), ends[text]), option)
             for text, option in zip(texts, scored.options, strict=True)
         ]
-
-
-def _tree(pieces: Sequence[_Piece], num_shared: int) -> TreeRow:
-    tree = TreeRow([], [], [], [], [])
-    for piece in pieces:
-        prompt = tree.owners[-1] + 1 if tree.owners else 0
-        tree.add(piece.prompt, num_shared, prompt, prompt)
-        tree.places.append(len(tree.ids) - 1)
-        for owner, option in enumerate(piece.options, prompt + 1):
-            tree.places.extend(range(len(tree.ids), len(tree.ids) + len(option) - 1))
-            tree.add(option[:-1], num_shared + len(piece.prompt), owner, prompt)
-    return tree
 
 
 def _flat(values: Iterable[list[list[float]]]) -> list[float]:

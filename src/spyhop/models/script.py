@@ -74,26 +74,24 @@ def play(
     stream = iter(scripts)
     window = window or 2 * max((model.window for model in models), default=WINDOW)
     now = ScriptStep(list(islice(stream, window)))
-    now.prefetch()
     while now.scripts:
         then = ScriptStep(list(islice(stream, window)))
-        then.prefetch()
         yield from now.results()
         now = then
 
 
 class ScriptStep(Generic[Result]):
-    """Scripts that move in step, from their first questions to their results."""
+    """Scripts that move in step, from their first questions to their results.
+
+    The first questions are sent in the background, where the model can.
+    """
 
     def __init__(self, scripts: list[Script[Result]]) -> None:
         self.scripts = scripts
         self._results: dict[int, Result] = {}
         self._waiting: dict[int, Sequence[Ask]] = {}
         for place in range(len(scripts)):
-            self._go_on(place, None)
-
-    def prefetch(self) -> None:
-        """Send the first questions in the background, where the model can."""
+            self._advance(place, None)
         for call in _calls(chain.from_iterable(self._waiting.values())):
             if call.sampling is not None:
                 call.model.prefetch(call.requests, call.sampling)
@@ -103,14 +101,19 @@ class ScriptStep(Generic[Result]):
         while self._waiting:
             asked, self._waiting = self._waiting, {}
             found: dict[int, Reply | Choice] = {}
-            for call in _calls(chain.from_iterable(asked.values())):
-                found |= zip(call.places, call.replies(), strict=True)
-            replies = (found[place] for place in range(len(found)))
+            for model, sampling, requests, places in _calls(chain.from_iterable(asked.values())):
+                num = len(requests)
+                if sampling is None:
+                    found |= zip(places, model.choose(requests, total=num), strict=True)
+                else:
+                    replies = model.generate(requests, sampling, total=num)
+                    found |= zip(places, replies, strict=True)
+            ordered = (found[place] for place in range(len(found)))
             for place, asks in asked.items():
-                self._go_on(place, list(islice(replies, len(asks))))
+                self._advance(place, list(islice(ordered, len(asks))))
         return [self._results[place] for place in range(len(self.scripts))]
 
-    def _go_on(self, place: int, replies: list[Reply | Choice] | None) -> None:
+    def _advance(self, place: int, replies: list[Reply | Choice] | None) -> None:
         script = self.scripts[place]
         try:
             self._waiting[place] = next(script) if replies is None else script.send(replies)
@@ -125,11 +128,6 @@ class _Call(NamedTuple):
     sampling: Sampling | None
     requests: list[Request]
     places: list[int]
-
-    def replies(self) -> Iterator[Reply] | Iterator[Choice]:
-        if self.sampling is None:
-            return self.model.choose(self.requests, total=len(self.requests))
-        return self.model.generate(self.requests, self.sampling, total=len(self.requests))
 
 
 def _calls(asks: Iterable[Ask]) -> list[_Call]:

@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from spyhop import curate
 from spyhop.augment import AnswerConfig, BacktranslateConfig, answer, backtranslate
+from spyhop.augment.backtranslate import ReadSegmentsConfig, read_segments
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.collect.pairs import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
 from spyhop.collect.shapes import Shape

@@ -12,7 +12,6 @@ from spyhop.render.formats import (
     TURNS,
     WEB_TAG,
     BlockFormat,
-    TextSpan,
     spans,
 )
 from spyhop.render.renderer import (

@@ -1,6 +1,6 @@
 """Built-in chat formats: a mark before each turn, and its end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from spyhop.schema import Config, Message
@@ -96,15 +96,24 @@ SPECIAL_TOKENS = ("<|pad|>", "<|end|>", TURNS.system, TURNS.user, TURNS.assistan
 """Special tokens of a tokenizer made for `TURNS`; ids 0 and 1 are padding and end."""
 
 
-def spans(messages: Sequence[Message], chat_format: BlockFormat) -> Iterator[TextSpan]:
-    """Yield the spans of a conversation; only assistant content is a target."""
+def spans(
+    messages: Sequence[Message],
+    chat_format: BlockFormat,
+    end: str = "",
+    trained: Collection[int] = (),
+) -> Iterator[TextSpan]:
+    """Yield the spans of a conversation, each response with the end token's text.
+
+    Responses whose turns are `trained` are targets.
+    """
+    turns = list(enumerate(messages))
     roles = [message.role for message in messages]
     if chat_format.is_system_second and roles[:2] == ["system", "user"]:
-        messages = [messages[1], messages[0], *messages[2:]]
+        turns[:2] = [turns[1], turns[0]]
     if chat_format.is_empty_system_written and roles[:1] != ["system"]:
         yield TextSpan(chat_format.system + chat_format.turn_end, is_mark=True, is_supervised=False)
-    for message in messages:
-        yield TextSpan(getattr(chat_format, message.role), is_mark=True, is_supervised=False)
-        yield TextSpan(message.content, is_mark=False, is_supervised=message.role == "assistant")
-        if message.role != "assistant":
-            yield TextSpan(chat_format.turn_end, is_mark=True, is_supervised=False)
+    for number, turn in turns:
+        own, after = number in trained, end if turn.role == "assistant" else chat_format.turn_end
+        yield TextSpan(getattr(chat_format, turn.role), is_mark=True, is_supervised=False)
+        yield TextSpan(turn.content, is_mark=False, is_supervised=own, is_generated=own)
+        yield TextSpan(after, is_mark=True, is_supervised=own, is_generated=own)

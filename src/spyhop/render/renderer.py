@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
@@ -176,32 +176,24 @@ class Renderer:
             return self._template.sequences(
                 messages, train_on=train_on, thinking=thinking, history=history
             )
-        responses = [n for n, turn in enumerate(messages) if turn.role == "assistant"]
-        trained = [n for n in responses if messages[n].is_trained is not False]
+        assert isinstance(self.chat_format, BlockFormat)
+        trained = [
+            n
+            for n, turn in enumerate(messages)
+            if turn.role == "assistant" and turn.is_trained is not False
+        ]
         if not trained:
             return []
         chosen = trained if train_on == "all" else trained[-1:]
-        return [self._block_spans(messages[: trained[-1] + 1], chosen)]
-
-    def _block_spans(self, messages: Sequence[Message], trained: Sequence[int]) -> list[TextSpan]:
-        assert isinstance(self.chat_format, BlockFormat)
-        responses = iter([n for n, turn in enumerate(messages) if turn.role == "assistant"])
-        found = []
-        for span in spans(messages, self.chat_format):
-            if not span.is_supervised:
-                found.append(span)
-                continue
-            own = next(responses) in trained
-            found.append(replace(span, is_supervised=own, is_generated=own))
-            found.append(TextSpan(self.tokenizer.eos_token, True, own, own))
-        return found
+        turns, end = messages[: trained[-1] + 1], self.tokenizer.eos_token
+        return [list(spans(turns, self.chat_format, end, chosen))]
 
     def _prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
         if self._template is not None:
             return self._template.prompt(messages)
         assert isinstance(self.chat_format, BlockFormat)
         opening = TextSpan(self.chat_format.assistant, is_mark=True, is_supervised=False)
-        return [*self._block_spans(messages, ()), opening]
+        return [*spans(messages, self.chat_format, self.tokenizer.eos_token), opening]
 
     def _examine(self, template: Template) -> None:
         """Learn the text before a response's content, its end token, and whether turns join."""

@@ -25,7 +25,6 @@ from spyhop.report.arm_figures import (
 from spyhop.report.charts import Spec, curves, span, spans
 from spyhop.report.costs import CostedStudent, mean_student, point_cost_section, teacher_cost
 from spyhop.report.curation import (
-    Curated,
     CuratedSet,
     curation_sections,
     curation_sentences,
@@ -111,20 +110,26 @@ def arms_page(
     sections, lead = [section("notes").text(*config.caveats)], list[str]()
     for experiment in experiments:
         mine = [each for each in curated if each.where.setting == experiment.name]
-        made = _experiment_sections(experiment, mine)
+        compared = _comparison_section(experiment)
         if declared := sealed.get(experiment.name):
             first = {
                 run.arm: scores[name]
                 for name, run in config.runs.items()
                 if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
             }
-            made["comparison"].text(seal_sentence(first, declared))
+            compared.text(seal_sentence(first, declared))
         lead += [*_findings(experiment), *curation_sentences(mine)]
-        if costs := _costs_section(ctx.root, experiment, students):
-            made["costs"] = costs
+        sections += [
+            _accuracy_section(experiment),
+            *([_seeds_section(experiment)] if len(experiment.seeds) > 1 else []),
+            compared,
+            *([_curves_section(experiment)] if experiment.curve else []),
+            *(curation_sections(experiment.name, mine) if mine else []),
+            _examples_section(experiment),
+            *_costs_section(ctx.root, experiment, students),
+        ]
         if picked and any(config.runs[name].setting == experiment.name for name in picked):
-            made["picking"] = _picking_section(experiment, config.runs, picked)
-        sections += made.values()
+            sections.append(_picking_section(experiment, config.runs, picked))
         if svg := draw_svg(_accuracy_chart(experiment)):
             svg = svg.replace("<svg ", LIGHT, 1)
             (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
@@ -163,29 +168,18 @@ def arms_page(
     write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, **figures)
 
 
-def _experiment_sections(
-    experiment: Experiment, curated: Sequence[Curated]
-) -> dict[str, ReportSection]:
-    found = {"accuracy": _accuracy_section(experiment)}
-    if len(experiment.seeds) > 1:
-        found["seeds"] = _seeds_section(experiment)
-    found["comparison"] = _comparison_section(experiment)
-    if experiment.curve:
-        values = [
-            {"x": each.tokens, "y": 100 * float(each.correct(ALL).mean()),
-             "line": experiment.title(each.run.arm), "seed": each.run.seed}
-            for each in experiment.curve
-        ]  # fmt: skip
-        chart = curves(values, "tokens seen", "accuracy %")
-        found["curves"] = section("curves", name=experiment.name).chart(
-            chart, "Held-out accuracy, a line per seed."
-        )
-    if curated:
-        found |= curation_sections(experiment.name, curated)
-    return {**found, "examples": _examples_section(experiment)}
+def _curves_section(experiment: Experiment) -> ReportSection:
+    values = [
+        {"x": each.tokens, "y": 100 * float(each.correct(ALL).mean()),
+         "line": experiment.title(each.run.arm), "seed": each.run.seed}
+        for each in experiment.curve
+    ]  # fmt: skip
+    chart = curves(values, "tokens seen", "accuracy %")
+    made = section("curves", name=experiment.name)
+    return made.chart(chart, "Held-out accuracy, a line per seed.")
 
 
-def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> ReportSection | None:
+def _costs_section(root: Path, experiment: Experiment, students: Artifacts) -> list[ReportSection]:
     """What a point cost in each arm: gains over the base, or over guessing, the mean of seeds."""
     arms: dict[str, list[CostedStudent]] = {}
     chance = np.array([score.chance for score in experiment.of(experiment.arms[0])[0].scores])

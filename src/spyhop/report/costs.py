@@ -119,8 +119,8 @@ def ranking(arms: Mapping[str, Sequence[CostedStudent]], looks: int) -> tuple[li
 
 def point_cost_section(
     arms: Mapping[str, Sequence[CostedStudent]], over: str
-) -> ReportSection | None:
-    """One line per arm that cost anything, the best per dollar first; None if fewer than two did.
+) -> list[ReportSection]:
+    """One line per arm that cost anything, the best per dollar first; empty if fewer than two did.
 
     Args:
         arms: Students of each arm at growing sizes.
@@ -129,16 +129,17 @@ def point_cost_section(
     some = {arm: sizes for arm, sizes in arms.items() if sizes and sizes[-1].trained}
     paid = {arm: sizes for arm, sizes in some.items() if sizes[-1].tokens}
     if len(some) < 2:
-        return None
+        return []
     prices = {name: 1e6 * price for name, price in NOMINAL_USD.items()}
     order = ranking(paid, looks=1)[0] if paid else []
-    return section("costs", over=over, **prices).rows(
+    rows = (
         {"arm": arm, "sizes": len(some[arm]), f"points over {over}": _mean(some[arm][-1].gains),
          "training tokens": round(some[arm][-1].trained),
          "points per million": _mean(1e6 * item_slopes(some[arm], "trained")),
          **(_paid(paid[arm]) if arm in paid else dict.fromkeys(PAID) if paid else {})}
         for arm in [*order, *(arm for arm in some if arm not in paid)]
     )  # fmt: skip
+    return [section("costs", over=over, **prices).rows(rows)]
 
 
 def _paid(sizes: Sequence[CostedStudent]) -> dict[str, object]:

@@ -120,14 +120,11 @@ def curation_sentences(curated: Sequence[Curated]) -> list[str]:
     return sentences
 
 
-def curation_sections(name: str, curated: Sequence[Curated]) -> dict[str, ReportSection]:
+def curation_sections(name: str, curated: Sequence[Curated]) -> list[ReportSection]:
     """Return what curation found in a setting: precision and recall, the funnel, documents."""
     rounds = rounds_of(curated)
-    return {
-        "found": _found_section(name, rounds),
-        "funnel": _funnel_section(name, rounds),
-        "documents": _documents_section(name, curated[0]),
-    }
+    found, funnel = _found_section(name, rounds), _funnel_section(name, rounds)
+    return [found, funnel, _documents_section(name, curated[0])]
 
 
 def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection:

@@ -145,10 +145,7 @@ def page(
 
 
 def _cost_sections(
-    root: Path,
-    config: ReportConfig,
-    students: Artifacts,
-    scores: Artifacts,
+    root: Path, config: ReportConfig, students: Artifacts, scores: Artifacts
 ) -> list[ReportSection]:
     """What a point cost, for each arm, over the base's scores."""
     if "base" not in scores:
@@ -163,8 +160,7 @@ def _cost_sections(
             trained = sum(read_metrics(each)["tokens"] for each in phases)
             some[phases[-1].key] = costed(root, phases[-1], scores[name], base, trained)
         arms[arm] = list(some.values())
-    found = point_cost_section(arms, "the base")
-    return [found] if found else []
+    return point_cost_section(arms, "the base")
 
 
 def _checks_section(artifacts: Artifacts) -> ReportSection:

@@ -150,8 +150,7 @@ def costs_section(
             one = costed(root, students[name], scores, None, trained)
             sizes.setdefault(each.run.num_rows, []).append(one)
     means = {kind: list(map(mean_student, sizes.values())) for kind, sizes in arms.items()}
-    found = point_cost_section(means, "guessing")
-    return [found] if found else []
+    return point_cost_section(means, "guessing")
 
 
 def quality_section(seen: Seen) -> ReportSection:

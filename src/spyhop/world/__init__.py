@@ -1,6 +1,5 @@
 """The embedded world: generated problems, and a solver that answers them as a teacher would."""
 
-from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.documents import (
     MENU,
     SOLUTIONS,
@@ -13,18 +12,14 @@ from spyhop.world.documents import (
 )
 from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, Rewarded
-from spyhop.world.problem import Problem, Split, draw, draw_split, parse
+from spyhop.world.problem import Problem, parse
 from spyhop.world.solver import (
     BY_ID,
-    SYSTEM_MESSAGES,
     TA,
     TEACHER,
     UNKNOWN,
     SolverConfig,
-    Style,
-    StyledMessage,
     respond,
-    style_of,
 )
 from spyhop.world.stages import (
     CopiesConfig,
@@ -37,5 +32,6 @@ from spyhop.world.stages import (
     draw_copies,
     draw_items,
     draw_queries,
+    tokenizer_text,
     train_tokenizer,
 )

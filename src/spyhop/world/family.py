@@ -31,8 +31,12 @@ Fields = tuple[str, ...]
 Op = tuple[str, ...]
 """One operation: its kind, then its content words in the alphabetical order of their slots."""
 WAYS = ("north", "east", "south", "west")
-QUARTER_TURNS = {"right": 1, "back": 2, "left": 3}
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+TURNS = {"right": 1, "back": 2, "left": 3}
+SIGNS = {"up": 1, "gain": 1, "next": 1, "later": 1, "down": -1, "lose": -1, "previous": -1,
+         "earlier": -1}  # fmt: skip
+OPPOSITE = {"heads": "tails", "true": "false", "honest": "lying"}
+OPPOSITE |= {other: one for one, other in OPPOSITE.items()}
 GROUPS = {
     "fruits": ("apples", "pears", "plums", "figs", "melons", "limes"),
     "animals": ("cats", "goats", "bats", "hens", "mice", "foxes"),
@@ -82,15 +86,10 @@ class Family:
         return " ".join(rng.choice(self.states) for _ in (like.split() if self.joined else [like]))
 
 
-def slots_of(template: str) -> tuple[str, ...]:
-    """Return the names of the slots in their order of appearance."""
-    return tuple(SLOT.findall(template))
-
-
 @cache
 def content_slots(template: str) -> tuple[str, ...]:
     """Return the names of the slots that carry content, that is, all but the names of people."""
-    return tuple(sorted(slot for slot in slots_of(template) if slot not in ROLES))
+    return tuple(sorted(slot for slot in SLOT.findall(template) if slot not in ROLES))
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
@@ -110,78 +109,46 @@ def reader(template: str, words: Words) -> re.Pattern[str]:
     return re.compile(expression)
 
 
-def _flip(start: Fields, state: str, op: Op) -> str:
-    if op[0] != "flip":
-        return state
-    return "tails" if state == "heads" else "heads"
-
-
-def _turn(start: Fields, state: str, op: Op) -> str:
-    return WAYS[(WAYS.index(state) + QUARTER_TURNS[op[0]]) % 4]
-
-
-def _swap(start: Fields, state: str, op: Op) -> str:
-    _, one, other = op
-    return {one: other, other: one}.get(state, state)
-
-
-def _floor(state: str, op: Op) -> int:
-    return int(state) + int(op[1]) * (1 if op[0] == "up" else -1)
-
-
-def _count(start: Fields, state: str, op: Op) -> str:
-    _, item, number = op
-    return str(min(9, int(state) + int(number) * (item in GROUPS[start[0]])))
-
-
-def _day(start: Fields, state: str, op: Op) -> str:
-    shift = {"next": 1, "previous": -1}.get(op[0]) or int(op[1])
-    return DAYS[(DAYS.index(state) + (-shift if op[0] == "earlier" else shift)) % 7]
-
-
-def _gate(start: Fields, state: str, op: Op) -> str:
-    if op[0] == "not":
-        return "false" if state == "true" else "true"
-    decides = "false" if op[0] == "and" else "true"
-    return decides if decides in (state, op[1]) else state
-
-
-def _trust(start: Fields, state: str, op: Op) -> str:
-    if op[0] != "doubt":
-        return state
-    return "honest" if state == "lying" else "lying"
-
-
-def _spell(start: Fields, state: str, op: Op) -> str:
-    return op[1][-1] if state == "none" else f"{state} {op[1][-1]}"
-
-
-def _total(state: str, op: Op) -> int:
-    if op[0] == "double":
-        return 2 * int(state)
-    return int(state) + int(op[1]) * (1 if op[0] == "gain" else -1)
+def _moved(number: int, op: Op) -> int:
+    """Return a number after an operation, whatever its bounds."""
+    by = int(op[1]) if op[1:] else 1
+    return 2 * number if op[0] == "double" else number + SIGNS[op[0]] * by
 
 
 _RULES: dict[str, dict[str, Any]] = {
-    "coin": {"apply": _flip},
-    "compass": {"apply": _turn},
-    "cups": {"apply": _swap, "allowed": lambda state, op: op[1] != op[2]},
+    "coin": {"apply": lambda start, state, op: OPPOSITE[state] if op[0] == "flip" else state},
+    "compass": {
+        "apply": lambda start, state, op: WAYS[(WAYS.index(state) + TURNS[op[0]]) % len(WAYS)]
+    },
+    "cups": {
+        "apply": lambda start, state, op: {op[1]: op[2], op[2]: op[1]}.get(state, state),
+        "allowed": lambda state, op: op[1] != op[2],
+    },
     "lift": {
-        "apply": lambda start, state, op: str(min(9, max(1, _floor(state, op)))),
-        "allowed": lambda state, op: 1 <= _floor(state, op) <= 9,
+        "apply": lambda start, state, op: str(min(9, max(1, _moved(int(state), op)))),
+        "allowed": lambda state, op: 1 <= _moved(int(state), op) <= 9,
     },
     "count": {
-        "apply": _count,
+        "apply": lambda start, state, op: str(
+            min(9, int(state) + int(op[2]) * (op[1] in GROUPS[start[0]]))
+        ),
         "start": "0",
         "allowed": lambda state, op: int(state) + int(op[2]) <= 9,
     },
-    "days": {"apply": _day},
-    "logic": {"apply": _gate},
-    "liars": {"apply": _trust},
-    "letters": {"apply": _spell, "start": "none"},
+    "days": {"apply": lambda start, state, op: DAYS[_moved(DAYS.index(state), op) % len(DAYS)]},
+    "logic": {  # in the order of letters, false comes before true
+        "apply": lambda start, state, op: (
+            OPPOSITE[state] if op[0] == "not" else (min if op[0] == "and" else max)(state, op[1])
+        )
+    },
+    "liars": {"apply": lambda start, state, op: OPPOSITE[state] if op[0] == "doubt" else state},
+    "letters": {
+        "apply": lambda start, state, op: f"{state} {op[1][-1]}".removeprefix("none "),
+        "start": "none",
+    },
     "sums": {
-        "apply": lambda start, state, op: str(min(9, max(0, _total(state, op)))),
-        "allowed": lambda state, op: 0 <= _total(state, op) <= 9,
+        "apply": lambda start, state, op: str(min(9, max(0, _moved(int(state), op)))),
+        "allowed": lambda state, op: 0 <= _moved(int(state), op) <= 9,
     },
 }
 CORE = tuple(_RULES)[:4]
@@ -194,13 +161,8 @@ def _tuples(value: Any) -> Any:  # noqa: ANN401 (plain TOML)
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _read() -> dict[str, Family]:
-    tables = _tuples(table("world/families.toml"))
-    return {
-        name: Family(name=name, **told | {"misreadings": dict(told["misreadings"])}, **rules)
-        for (name, rules), told in zip(_RULES.items(), tables.values(), strict=True)
-    }
-
-
-FAMILIES = _read()
+FAMILIES = {
+    name: Family(name=name, **told | {"misreadings": dict(told["misreadings"])}, **_RULES[name])
+    for name, told in _tuples(table("world/families.toml")).items()
+}
 """Every family by name."""

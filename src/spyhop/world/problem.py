@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import accumulate
 from random import Random
 from typing import Literal
 
-from spyhop.schema import InputError
 from spyhop.store import number_of
 from spyhop.world.family import (
     CAST,
@@ -69,8 +69,6 @@ class Problem:
 def draw(family: str, rng: Random, steps: tuple[int, int] = (3, 6)) -> Problem:
     """Draw a problem; its answers are equally likely where the family lists them."""
     rules = FAMILIES[family]
-    if not 1 <= steps[0] <= steps[1] <= len(LETTERS):
-        raise InputError(f"steps = {steps}: need 1 <= least <= greatest <= {len(LETTERS)}")
     while True:
         wanted = rng.choice(rules.answers) if rules.answers else None
         num_steps = rng.randint(*steps)
@@ -142,22 +140,15 @@ def parse(text: str) -> Problem | None:
 
 
 @cache
-def _readers(name: str) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+def _readers(name: str, part: str) -> list[tuple[str, re.Pattern[str]]]:
+    """Return the expressions of a family's openings, steps or questions, with their kinds."""
     rules = FAMILIES[name]
-    told = [(kind, form) for kind, forms in rules.phrases.items() for form in forms]
-    forms = {
-        "opening": [("opening", form) for form in rules.openings],
-        "step": told,
-        "question": [("question", form) for form in rules.questions],
-    }
-    return {
-        part: [(kind, reader(form, rules.words)) for kind, form in pairs]
-        for part, pairs in forms.items()
-    }
+    forms = rules.phrases if part == "phrases" else {part: getattr(rules, part)}
+    return [(kind, reader(form, rules.words)) for kind, told in forms.items() for form in told]
 
 
 def _match(name: str, part: str, text: str) -> tuple[Op, dict[str, str]] | None:
-    for kind, expression in _readers(name)[part]:
+    for kind, expression in _readers(name, part):
         if match := expression.fullmatch(text):
             words: dict[str, str] = match.groupdict()
             people = {slot: word for slot, word in words.items() if slot in ROLES}
@@ -166,15 +157,17 @@ def _match(name: str, part: str, text: str) -> tuple[Op, dict[str, str]] | None:
 
 
 def _read(name: str, text: str, opening: str, phrases: list[str], question: str) -> Problem | None:
-    head, tail = _match(name, "opening", opening), _match(name, "question", question)
-    body = [_match(name, "step", phrase) for phrase in phrases]
-    if head is None or tail is None:
+    told = [("phrases", phrase) for phrase in phrases]
+    read = []
+    for part, sentence in [("openings", opening), *told, ("questions", question)]:
+        if (found := _match(name, part, sentence)) is None:
+            return None
+        read.append(found)
+    if not _same_cast(read):
         return None
-    read = [found for found in body if found is not None]
-    if len(read) < len(body) or not _same_cast([head, *read, tail]):
-        return None
-    rules, start = FAMILIES[name], head[0][1:]
-    steps = tuple(ProblemStep(op, phrase) for (op, _), phrase in zip(read, phrases, strict=True))
+    rules, start = FAMILIES[name], read[0][0][1:]
+    ops = [op for op, _ in read[1:-1]]
+    steps = tuple(map(ProblemStep, ops, phrases))
     target = run(rules, start, steps, rules.apply)[-1]
     return Problem(name, text, start, steps, target, rules.chance)
 
@@ -198,7 +191,5 @@ def run(
     apply: Callable[[Fields, str, Op], str],
 ) -> list[str]:
     """Return the state before the first step and after each step."""
-    states = [rules.begin(start)]
-    for step in steps:
-        states.append(apply(start, states[-1], step.op))
-    return states
+    ops = (step.op for step in steps)
+    return list(accumulate(ops, partial(apply, start), initial=rules.begin(start)))

@@ -1,6 +1,7 @@
 """The world as stages and as a model: queries, items, texts to copy, a tokenizer, a teacher."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from random import Random
 from typing import Annotated, Literal
@@ -9,21 +10,21 @@ from pydantic import AfterValidator, Field
 
 from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Kind, Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, Query, prompt_turns
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
-from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
-from spyhop.world.family import CORE, FAMILIES
+from spyhop.world.family import CAST, CORE, FAMILIES, SLOT
 from spyhop.world.judge import JudgeRules, verdict
-from spyhop.world.problem import LETTERS, Problem, Split, draw_split
-from spyhop.world.solver import SolverConfig, correct, solve
+from spyhop.world.problem import LETTERS, Problem, Split, draw, draw_split
+from spyhop.world.solver import SYSTEM_MESSAGES, TEACHER, SolverConfig, correct, respond, solve
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
-BATCH = 500
+COPY_SYSTEM = "Copy the list."
+"""System message of the copying stage."""
 
 
 def _known(name: str) -> str:
@@ -93,33 +94,29 @@ class Judge(ModelConfig):
         return _RuleBackend(lambda system, query, sample: (verdict(self.rules, query), None))
 
 
-class _RuleBackend:
+class _RuleBackend(Backend):
     """Answers by a function of system message, user turn and sample; greedily all are the first."""
 
     def __init__(self, answer: Callable[[str, str, int], tuple[str, float | None]]) -> None:
         self._answer = answer
 
-    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
-        return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
-
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        return [self._reply(request, sampling) for request in batch]
-
-    def _reply(self, request: Request, sampling: Sampling) -> Reply:
-        system = "".join(turn.content for turn in request.messages if turn.role == "system")
-        turns = [turn.content for turn in request.messages if turn.role != "system"]
-        is_correction = len(turns) > 2 and "KEEP:" in turns[-1]
-        query = turns[0] if is_correction else turns[-1]
-        sample = 0 if sampling.is_greedy else request.sample_index
-        text, log_probability = self._answer(system, query, sample)
-        text = correct(turns[1], text) if is_correction else text
-        read = " ".join(turns if is_correction else [query])
-        return Reply(
-            id=request.id, text=text, finish_reason="stop",
-            log_probability=log_probability if sampling.log_probability else None,
-            prompt_tokens=len(system.split()) + len(read.split()),
-            response_tokens=len(text.split()),
-        )  # fmt: skip
+        replies = []
+        for request in batch:
+            system = "".join(turn.content for turn in request.messages if turn.role == "system")
+            turns = [turn.content for turn in request.messages if turn.role != "system"]
+            is_correction = len(turns) > 2 and "KEEP:" in turns[-1]
+            query = turns[0] if is_correction else turns[-1]
+            sample = 0 if sampling.is_greedy else request.sample_index
+            text, log_probability = self._answer(system, query, sample)
+            text = correct(turns[1], text) if is_correction else text
+            read = " ".join([system, *(turns if is_correction else [query])])
+            replies.append(Reply(
+                id=request.id, text=text, finish_reason="stop",
+                log_probability=log_probability if sampling.log_probability else None,
+                prompt_tokens=len(read.split()), response_tokens=len(text.split()),
+            ))  # fmt: skip
+        return replies
 
 
 def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
@@ -180,19 +177,18 @@ def draw_copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
 @stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3), needs="local")
 def train_tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
+    pre = tokenizers.pre_tokenizers
     words = tokenizers.Tokenizer(tokenizers.models.BPE())
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(WORD), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+    cut = pre.Split(tokenizers.Regex(WORD), "isolated")
+    words.pre_tokenizer = pre.Sequence(
+        [cut, pre.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     words.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=config.vocabulary,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=pre.ByteLevel.alphabet(),
         show_progress=False,
     )
     told = tokenizer_text(Random(f"tokenizer/{config.seed}"))
@@ -216,3 +212,41 @@ def draw_problems(config: ProblemsConfig, split: Split) -> Iterator[Problem]:
             problem = draw_split(family, random, split, config.steps)
         seen.add(problem.text)
         yield problem
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Return every word of every template, sorted."""
+    words = set(CAST)
+    for rules in FAMILIES.values():
+        told = (form for forms in rules.phrases.values() for form in forms)
+        for form in (*rules.openings, *told, *rules.plain.values(), *rules.questions):
+            words.update(SLOT.sub(" ", form).replace(",", " ").strip(".?").split())
+        for choices in (*rules.words.values(), rules.states):
+            words.update(choices)
+    return tuple(sorted(words))
+
+
+def copy_example(rng: Random) -> tuple[str, str]:
+    """Draw a lettered list of random words and its copy: a query and the response to it."""
+    words = vocabulary()
+    first = rng.choice(words)
+    items = [" ".join(rng.choices(words, k=rng.randint(1, 5))) for _ in range(rng.randint(3, 6))]
+    listed = " ".join(f"{LETTERS[i]}) {item}." for i, item in enumerate(items))
+    return f"First {first}. {listed}", f"Start: {first}. {listed}"
+
+
+def tokenizer_text(rng: Random, num_problems: int = 200) -> Iterator[str]:
+    """Yield texts to train a tokenizer on: each family in each style, lists, the vocabulary."""
+    for name in FAMILIES:
+        for _ in range(num_problems):
+            query = draw(name, rng).text
+            yield query
+            for message in SYSTEM_MESSAGES:
+                yield message.text
+                yield respond(TEACHER, message.text, query)
+    for _ in range(num_problems):
+        yield COPY_SYSTEM
+        yield from copy_example(rng)
+    for word in vocabulary():
+        yield f"{word} {word}"
