@@ -7,10 +7,8 @@ no tag of a file runs any code.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -22,6 +20,7 @@ from spyhop.text.filters import ExactMatch, read_filters
 
 Template = str | int | tuple[str | int | float, ...] | None
 """A Jinja template, the name of a column, an index, or a list, as in the file."""
+Index = dict[str, list[dict[str, Any]]]
 
 _PYTHON_KEYS = (
     "class", "custom_dataset", "process_docs", "process_results", "doc_to_image", "doc_to_audio",
@@ -46,8 +45,7 @@ _KINDS = {"null", "bool", "int", "float", "str", "seq", "map", "merge", "timesta
 _REMEDY = "describe the benchmark in a TOML file instead (docs/evaluation.md)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Python:
+class _Python(NamedTuple):
     """A value that a Python function or class would make."""
 
     text: str
@@ -125,7 +123,8 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     """Return the tasks of a YAML file: one suite per data set and way of scoring."""
     root = _read_yaml(path)
     parts: dict[str, dict[str, Any]] = {}
-    for topic, settings in _expanded(root, _Index(path.parent), "", {}):
+    index = _by_name(path.parent) if "group" in root else {}
+    for topic, settings in _expanded(root, index, "", {}):
         shared, member = _task(settings, topic)
         part = parts.setdefault(repr(shared), {**shared, "members": ()})
         part["members"] += (member,)
@@ -136,37 +135,30 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     return tuple(validated(path, LmEvalSuite, part, "", {}) for part in parts.values())
 
 
-@dataclass(frozen=True)
-class _Index:
-    """The YAML files of a folder, read at the first look-up."""
-
-    folder: Path
-
-    @cached_property
-    def named(self) -> dict[str, list[dict[str, Any]]]:
-        """The task or group of each name, and the tasks of each tag."""
-        files = sorted(self.folder.rglob("*.yaml"))
-        if len(files) > _MAX_FILES:
-            raise RecipeError(
-                f"{self.folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the "
-                "group's files to a folder of their own"
-            )
-        every: list[dict[str, Any]] = []
-        for file in files:
-            with suppress(RecipeError):  # other files of the folder may be anything
-                every.append(_read_yaml(file))
-        named, tagged = dict[str, list[dict[str, Any]]](), dict[str, list[dict[str, Any]]]()
-        for settings in sorted(every, key=lambda each: str(each.get("task"))):
-            name = settings.get("group", settings.get("task"))
-            if isinstance(name, str) and name not in named:
-                named[name] = [settings]
-                for tag in _listed(settings.get("tag")) if "group" not in settings else ():
-                    tagged.setdefault(str(tag), []).append(settings)
-        return tagged | named
+def _by_name(folder: Path) -> Index:
+    """Return the task or group of each name in a folder's YAML files, and the tasks of each tag."""
+    files = sorted(folder.rglob("*.yaml"))
+    if len(files) > _MAX_FILES:
+        raise RecipeError(
+            f"{folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the group's files "
+            "to a folder of their own"
+        )
+    every: list[dict[str, Any]] = []
+    for file in files:
+        with suppress(RecipeError):  # other files of the folder may be anything
+            every.append(_read_yaml(file))
+    named, tagged = Index(), Index()
+    for settings in sorted(every, key=lambda each: str(each.get("task"))):
+        name = settings.get("group", settings.get("task"))
+        if isinstance(name, str) and name not in named:
+            named[name] = [settings]
+            for tag in _listed(settings.get("tag")) if "group" not in settings else ():
+                tagged.setdefault(str(tag), []).append(settings)
+    return tagged | named
 
 
 def _expanded(
-    settings: dict[str, Any], index: _Index, topic: str, changes: Mapping[str, Any], depth: int = 0
+    settings: dict[str, Any], index: Index, topic: str, changes: Mapping[str, Any], depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the settings of each task below a group with its topic: the nearest group's name."""
     where = settings["_where"]
@@ -193,9 +185,9 @@ def _expanded(
             yield topic, {**shared, **own, "_where": where}
             continue
         own.pop("task", None)
-        if name not in index.named:
-            raise RecipeError(f"{where}: no YAML file in {index.folder} defines {name!r}")
-        for each in index.named[name]:
+        if name not in index:
+            raise RecipeError(f"{where}: no YAML file in {Path(where).parent} defines {name!r}")
+        for each in index[name]:
             yield from _expanded(each, index, topic, {**shared, **own}, depth + 1)
 
 
