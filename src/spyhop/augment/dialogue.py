@@ -65,7 +65,7 @@ def plan_discuss(
         return [to_teacher, [asked + told + answer + n * (answer + objection) for n in turns]]
 
     expected, longest = prompt_tokens(*written), prompt_tokens(*rooms)
-    calls = {}
+    calls: dict[str, Calls] = {}
     for name, num_first, nums in (("teacher", rows, num_revised), ("assistant", 0, num_read)):
         place, num = len(calls), num_first + sum(nums)
         tokens = sum(map(mul, nums, expected[place]))

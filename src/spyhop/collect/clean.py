@@ -100,8 +100,10 @@ def _near(ctx: Context, config: NearConfig, queries: Artifacts, exact: _Stays) -
         first = commonprefix((first, row.query))  # noqa: RUF071 (texts)
         frames[name] = num + 1, first, commonprefix((last, end))  # noqa: RUF071 (texts)
     cuts = {
-        name: (f"task{at}to", *(_last_space(each) if num >= FRAMED_ROWS else 0 for each in both))
-        for at, (name, (num, *both)) in enumerate(frames.items())
+        name: (f"task{at}to", _last_space(first), _last_space(last))
+        if num >= FRAMED_ROWS
+        else (f"task{at}to", 0, 0)
+        for at, (name, (num, first, last)) in enumerate(frames.items())
     }
     places: list[int] = []
 

@@ -105,21 +105,16 @@ def text_blocks(text: str) -> list[Block]:
         held.clear()
 
     for line in _CONTROL.sub("", text).splitlines():
-        if mark := _FENCE.match(line):
-            if fence and line.startswith(fence):
-                end("code")
-                fence = ""
-                continue
-            if not fence:
-                end("text")
-                fence = mark.group(1)
-                continue
-        if fence or (line.strip() and not _HEADING.match(line)):
+        mark, heading = _FENCE.match(line), _HEADING.match(line)
+        if mark and (not fence or line.startswith(fence)):
+            end("code" if fence else "text")
+            fence = "" if fence else mark[1]
+        elif fence or (line.strip() and not heading):
             held.append(line.rstrip())
-            continue
-        end("text")
-        if heading := _HEADING.match(line):
-            blocks.append(Block("heading", heading.group(2), len(heading.group(1)), 0, 0))
+        else:
+            end("text")
+            if heading:
+                blocks.append(Block("heading", heading[2], len(heading[1]), 0, 0))
     end("code" if fence else "text")
     return blocks
 

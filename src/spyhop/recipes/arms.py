@@ -9,17 +9,9 @@ from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
 Ablation = Literal[
-    "teacher",
-    "assistant",
-    "order",
-    "answers",
-    "queries",
-    "style",
-    "messages",
-    "size",
-    "humans",
+    "teacher", "assistant", "order", "answers", "queries", "style", "messages", "size", "humans",
     "coverage",
-]
+]  # fmt: skip
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
 without explanation, for the same budget or for one pass over the queries; rationales of other
 questions before the right answer; each system message alone; 1/16 to 1/2 of the data; human

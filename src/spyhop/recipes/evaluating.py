@@ -95,9 +95,9 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     if swept:
         further["swept"] = swept
     if config.rows:
-        rows, look = read_rows(r, "rows", config.rows), evaluate.ContaminationRateConfig()
+        rows, rate = read_rows(r, "rows", config.rows), evaluate.ContaminationRateConfig()
         further["shared"] = r.add(
-            "shared", evaluate.check_contamination, look, items=items, answers=rows
+            "shared", evaluate.check_contamination, rate, items=items, answers=rows
         )
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
     shown = ReportConfig(
