@@ -95,6 +95,13 @@ class RunState:
         self.described, self.offset, self.size = RunDescription(), 0, 0
         self._begin(RunEvent(kind="run_started"))
 
+    def _begin(self, event: RunEvent) -> None:
+        self.steps = {name: StepState(name) for name in event.planned_s}
+        self.notes = deque[RunEvent](maxlen=MOST_NOTES)
+        self.ended: RunEvent | None = None
+        self.outlook = Outlook()
+        self.outlook.take(event)
+
     def look(self) -> "RunState":
         """Read what was written since the last look."""
         with self._lock:
@@ -151,13 +158,6 @@ class RunState:
                     step.recent.clear()
                 step.recent.append((when(event), event.done))
             step.event = event
-
-    def _begin(self, event: RunEvent) -> None:
-        self.steps = {name: StepState(name) for name in event.planned_s}
-        self.notes = deque[RunEvent](maxlen=MOST_NOTES)
-        self.ended: RunEvent | None = None
-        self.outlook = Outlook()
-        self.outlook.take(event)
 
 
 def _worth_reading(block: bytes) -> Iterator[bytes]:
