@@ -228,10 +228,10 @@ def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
     """Return the rates whose items could reverse a score's difference to another, or to a guess."""
     a, b = (slice(None), slice(None)) if other is None else common_items(other, score)
     first = np.array([each.chance for each in score.firsts]) if other is None else other.means[a]
-    found = []
+    found: list[str] = []
     for rate in RATES:
-        here = score.touched(rate).any(axis=1)[b]
-        there = np.zeros_like(here) if other is None else other.touched(rate).any(axis=1)[a]
+        here = score.touched(rate).max(axis=1)[b]
+        there = np.zeros_like(here) if other is None else other.touched(rate).max(axis=1)[a]
         found += [rate] if could_reverse(first, score.means[b], there, here) else []
     return found
 

@@ -63,7 +63,7 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
         style = table.pop("style", None)
         if style is not None and (not isinstance(style, str) or style not in styles):
             raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
-        given |= styles.get(style, {}) | table
+        given |= styles.get(style or "", {}) | table
     return (validated(path, Task, given, "", {}),)
 
 
