@@ -230,8 +230,8 @@ def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
     first = np.array([each.chance for each in score.firsts]) if other is None else other.means[a]
     found: list[str] = []
     for rate in RATES:
-        here = score.touched(rate).max(axis=1)[b]
-        there = np.zeros_like(here) if other is None else other.touched(rate).max(axis=1)[a]
+        here = np.max(score.touched(rate), axis=1)[b]
+        there = np.zeros_like(here) if other is None else np.max(other.touched(rate), axis=1)[a]
         found += [rate] if could_reverse(first, score.means[b], there, here) else []
     return found
 

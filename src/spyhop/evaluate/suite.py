@@ -61,9 +61,12 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
     styles = read_toml(STYLES)
     for table in (tables, changes):
         style = table.pop("style", None)
-        if style is not None and (not isinstance(style, str) or style not in styles):
+        if style is None:
+            given |= table
+        elif isinstance(style, str) and style in styles:
+            given |= styles[style] | table
+        else:
             raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
-        given |= styles.get(style or "", {}) | table
     return (validated(path, Task, given, "", {}),)
 
 

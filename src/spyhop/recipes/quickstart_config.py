@@ -37,7 +37,7 @@ class WorldMessage(Config):
     """Relative frequency of the message."""
 
 
-class Setting(ExperimentSetting):
+class Setting(ExperimentSetting, json_schema_extra={"required": ["name"]}):  # others: the first's
     """Families of problems, the student that learns them, and the budgets."""
 
     arms: tuple[ArmName, ...] = Field(min_length=1)
