@@ -91,8 +91,8 @@ ANSWERED_AT_ONCE, OWN_PASSES, TOP_K = 6, 1.0, 20
 NUM_PAIRED, BETA, PAIRS_RATE = 4, 0.1, 0.015
 """Of the arm `pairs`: answers to a query; of DPO the strength, and rates as a share of the first
 training's (ADR 0041)."""
-DEV_FRAC, LONG = 0.1, Stratum(by="topic", topics=(r"[e-h]\) ",))
-"""Of a round: share of the queries on which errors are measured; five steps or more, a stratum."""
+DEV_FRAC, LONG = 0.1, r"[e-h]\) "
+"""Of a round: share of the queries on which errors are measured; a stratum, five steps or more."""
 SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
@@ -328,7 +328,9 @@ def _in_round(
     some = DrawFailingConfig(num_rows=num_dev, seed=run.seed)
     dev = part.add("dev", draw_failing, some, prompts=pool, known={"taken": few})
     how_many = RoundsConfig(
-        add_queries=setting.teacher_queries, dev_queries=num_dev, strata=(LONG,)
+        add_queries=setting.teacher_queries,
+        dev_queries=num_dev,
+        strata=(Stratum(by="topic", topics=(LONG,)),),
     )
     own = asked_under("", setting).sampling
     rounds = Rounds(part, how_many, run.seed, own, pool, dev, teach, train, score)
