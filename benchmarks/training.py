@@ -110,14 +110,14 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
     from spyhop.collect import ReadyConfig, read_answers
     from spyhop.stage import Runtime
     from spyhop.store import Source
-    from spyhop.train import OptimizerConfig, TuneConfig, loop, read_speed, tune
+    from spyhop.train import OptimizerConfig, TuneConfig, engine, loop, read_speed, tune
 
     root = work / "store"
     shutil.rmtree(root, ignore_errors=True)
     rows = Source(work / "rows").open(root)
     answers = read_answers.run(root, ReadyConfig(), folder=rows)
     if kind == "spyhop whole head":
-        loop.has_plain_head = lambda model: False
+        engine.has_plain_head = lambda model: False
     whole, spent = loop.Trainer.run, [0.0]
 
     def timed(trainer: loop.Trainer) -> None:
