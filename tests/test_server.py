@@ -378,7 +378,7 @@ def test_a_process_of_its_own():
         stats = server.stats()
         assert (stats["requests"], stats["billed"], stats["billed_most"]) == (200, 100, 1)
         assert stats["outcomes"] == {"429": 100, "ok": 100}
-        assert stats["max_in_flight"] == 64 and stats["violations"] == 0
+        assert 1 < stats["max_in_flight"] <= 64 and stats["violations"] == 0
         assert len(server.billed()) == 100
         assert server.entries()[-1].outcome == "ok"
         server.clear()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,23 @@ def test_groups_that_contain_each_other_or_nothing_are_one_line(tmp_path: Path):
         read_suite(str(tmp_path / "g.yaml"))
     (tmp_path / "h.yaml").unlink()
     with pytest.raises(RecipeError, match=r"g\.yaml: no YAML file in .* defines 'h'"):
+        read_suite(str(tmp_path / "g.yaml"))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "h.yaml").write_text("group: h\ntask: [x]\n")
+    message = rf"below/h\.yaml: no YAML file in {re.escape(str(tmp_path))} defines 'x'"
+    with pytest.raises(RecipeError, match=message):
+        read_suite(str(tmp_path / "g.yaml"))
+
+
+def test_a_group_with_its_tasks_written_out_reads_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spyhop.evaluate.lm_eval._MAX_FILES", 0)
+    own = CLOZE.strip().replace("\n", "\n    ")
+    (tmp_path / "g.yaml").write_text(f"group: g\ntask:\n  - task: a\n    {own}\n")
+    assert [suite.data for suite in read_suite(str(tmp_path / "g.yaml"))] == ["made/up"]
+    (tmp_path / "g.yaml").write_text("group: g\ntask: [a]\n")
+    with pytest.raises(RecipeError, match="1 YAML files; at most 0"):
         read_suite(str(tmp_path / "g.yaml"))
 
 

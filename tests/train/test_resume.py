@@ -14,9 +14,10 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
 from spyhop.store.work import Work
 from spyhop.train import HeldOutConfig, TuneConfig, read_metrics, read_speed, tune
-from spyhop.train.checkpoint import Checkpoints, Position
+from spyhop.train.checkpoint import DIGEST_CHARS, Checkpoints, Position
 from spyhop.train.distributed import Group
 from spyhop.train.optimizer import OptimizerConfig
+from spyhop.train.tensors import digest_file
 
 SPAWN = multiprocessing.get_context("spawn")
 RUNTIME = Runtime(device="cpu", checkpoint_s=0.05)
@@ -144,3 +145,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert len(lines) == 1 and newest.name in lines[0] and "damaged" in lines[0]
     damage(next(tmp_path.glob("checkpoint-*-*.pt")))
     assert checkpoints.load() == Position() and len(lines) == 2
+
+
+def test_the_best_weights_of_an_older_version_are_read(tmp_path: Path):
+    model = torch.nn.Linear(3, 3)
+    torch.save(model.state_dict(), tmp_path / "best.pt")
+    digest = digest_file(tmp_path / "best.pt")[:DIGEST_CHARS]
+    (tmp_path / "best.pt").rename(tmp_path / f"best-000000004-{digest}.pt")
+    later, before = torch.nn.Linear(3, 3), model.weight.detach().clone()
+    checkpoints = Checkpoints(tmp_path, later, [], Group(torch.device("cpu")), print)
+    checkpoints.load_best()
+    assert torch.equal(later.weight, before)
+    checkpoints.save_best(5)
+    with torch.no_grad():
+        later.weight.fill_(1)
+    checkpoints.load_best()
+    assert torch.equal(later.weight, before)

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache, partial
 from itertools import compress
 from sys import intern
 from typing import Literal
@@ -222,12 +223,13 @@ def _error_rates(ctx: Context, config: DrawFailingConfig, answers: Artifact) -> 
 def _strata(rows: Artifact, config: DrawFailingConfig) -> Iterator[tuple[str, str, str]]:
     """Yield id, query's id and stratum of prompts or answers, in order."""
     query = f"SELECT id, query_id, task, {_QUERY} AS query FROM part"
+    named = cache(partial(class_names, config.strata))
     with duckdb.connect(config={"threads": 1, "memory_limit": "512MB"}) as base:
         for batch in rows.batches(["id", "query_id", "task", "messages"]):
             base.register("part", pa.Table.from_batches([batch]))
             sql = f"SELECT id, query_id, task, {class_sql(config.strata)} FROM ({query})"
             for row_id, query_id, task, place in base.sql(sql).fetchall():
-                classes = class_names(config.strata, place)
+                classes = named(place)
                 yield row_id, query_id, f"{task}, {classes}" if classes else task
 
 

@@ -5,8 +5,9 @@ no tag of a file runs any code.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -123,8 +124,14 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     """Return the tasks of a YAML file: one suite per data set and way of scoring."""
     root = _read_yaml(path)
     parts: dict[str, dict[str, Any]] = {}
-    index = _by_name(path.parent) if "group" in root else {}
-    for topic, settings in _expanded(root, index, "", {}):
+    index = cache(partial(_by_name, path.parent))  # read where a member is not written out
+
+    def defined(name: str, where: str) -> list[dict[str, Any]]:
+        if name not in index():
+            raise RecipeError(f"{where}: no YAML file in {path.parent} defines {name!r}")
+        return index()[name]
+
+    for topic, settings in _expanded(root, defined, "", {}):
         shared, member = _task(settings, topic)
         part = parts.setdefault(repr(shared), {**shared, "members": ()})
         part["members"] += (member,)
@@ -158,7 +165,11 @@ def _by_name(folder: Path) -> Index:
 
 
 def _expanded(
-    settings: dict[str, Any], index: Index, topic: str, changes: Mapping[str, Any], depth: int = 0
+    settings: dict[str, Any],
+    defined: Callable[[str, str], list[dict[str, Any]]],
+    topic: str,
+    changes: Mapping[str, Any],
+    depth: int = 0,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the settings of each task below a group with its topic: the nearest group's name."""
     where = settings["_where"]
@@ -175,7 +186,7 @@ def _expanded(
     for member in members:
         own = dict(member) if isinstance(member, dict) else {"task": member}
         if "group" in own and isinstance(own.get("task"), list):
-            yield from _expanded({**own, "_where": where}, index, topic, shared, depth + 1)
+            yield from _expanded({**own, "_where": where}, defined, topic, shared, depth + 1)
             continue
         name = own.pop("group", None) or own.get("task")
         if not isinstance(name, str):
@@ -185,10 +196,8 @@ def _expanded(
             yield topic, {**shared, **own, "_where": where}
             continue
         own.pop("task", None)
-        if name not in index:
-            raise RecipeError(f"{where}: no YAML file in {Path(where).parent} defines {name!r}")
-        for each in index[name]:
-            yield from _expanded(each, index, topic, {**shared, **own}, depth + 1)
+        for each in defined(name, where):
+            yield from _expanded(each, defined, topic, {**shared, **own}, depth + 1)
 
 
 def _task(settings: Mapping[str, Any], topic: str) -> tuple[dict[str, Any], LmEvalTask]:

@@ -124,7 +124,7 @@ class Checkpoints:
             return None
         if self.group.size == 1:
             about: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(about["model"])
+            self.model.load_state_dict(about.get("model", about))  # BEST once was weights alone
             for optimizer, saved in zip(self.optimizers, about.get("optimizers", ()), strict=False):
                 optimizer.load_state_dict(saved)
             return about

@@ -173,8 +173,9 @@ def _ask(
 
 def meets(message: ProbeMessage, response: str) -> bool:
     """Return whether a response does what the message asks; an empty one never does."""
-    plain = response.lower().strip(" \n\t\"'.,!:;*`")
-    return bool(plain) and message.is_met(response.strip(), plain)
+    text = response.strip()
+    plain = text.lower().strip(" \n\t\"'.,!:;*`")
+    return bool(plain) and message.is_met(text, plain)
 
 
 def _has_key(text: str, key: str) -> bool:
