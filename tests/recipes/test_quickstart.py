@@ -159,6 +159,15 @@ def test_an_arm_comes_after_the_one_it_begins_from(tmp_path: Path, arms: list[st
         _recipe(tmp_path, f"settings.0.arms={json.dumps(arms)}")
 
 
+@pytest.mark.parametrize("arm", ["failures", "at-random"])
+def test_a_round_without_its_control_is_on_the_page_with_it(tmp_path: Path, arm: str):
+    recipe = _recipe(tmp_path, f"settings.0.arms={json.dumps(['first', arm])}")
+    shown = recipe.step("report").config
+    assert {run.arm for run in shown.runs.values()} == {"first", "failures", "at-random"}
+    assert {run.arm for run in shown.runs.values()} <= shown.arm_titles.keys()
+    assert ("at-random", "failures") in [(each.first, each.second) for each in shown.comparisons]
+
+
 @pytest.mark.parametrize("arm", ["17-all", "0-all", "4-best", "4-all-eur", "most"])
 def test_an_unknown_arm_is_refused_with_the_known_ones(tmp_path: Path, arm: str):
     with pytest.raises(RecipeError, match=r"is not an arm; known: base, .*N-KEEP.*shortest"):

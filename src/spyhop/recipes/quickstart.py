@@ -129,9 +129,8 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
-    several = [arm for each in config.settings for arm in each.arms if arm not in PHASES]
-    caveats += (CAVEATS["pairs"],) if "pairs" in several else ()
-    names = list(dict.fromkeys([*PHASES, *several]))
+    names = list(dict.fromkeys([*PHASES, *(each.arm for each in page.runs.values())]))
+    caveats += (CAVEATS["pairs"],) if "pairs" in names else ()
     page.add(r, names, caveats, audits=audits, sealed=declared)
     return r
 

@@ -66,7 +66,7 @@ class QuickstartConfig(Config):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""
     messages: tuple[WorldMessage, ...]
-    """Explained queries get one of them by share; `answer_message` belongs to the bare answers."""
+    """Explained queries get one of them by share; `answer` belongs to the bare answers."""
     snapshots: tuple[float, ...] = ()
     """Shares of the training after which the first two arms are measured for a learning curve."""
 
