@@ -20,7 +20,7 @@ NOMINAL_USD = {READ: 1e-6, WRITTEN: 4e-6}
 """Dollars of a token of teachers whose file states no price."""
 PAID = (
     "tokens read and written",
-    "points per million of these",
+    "points per million tokens",
     "dollars",
     "points per 1,000 dollars",
 )
@@ -135,7 +135,7 @@ def point_cost_section(
     rows = (
         {"arm": arm, "sizes": len(some[arm]), f"points over {over}": _mean(some[arm][-1].gains),
          "training tokens": round(some[arm][-1].trained),
-         "points per million": _mean(1e6 * item_slopes(some[arm], "trained")),
+         "points per million training tokens": _mean(1e6 * item_slopes(some[arm], "trained")),
          **(_paid(paid[arm]) if arm in paid else dict.fromkeys(PAID) if paid else {})}
         for arm in [*order, *(arm for arm in some if arm not in paid)]
     )  # fmt: skip
