@@ -16,6 +16,7 @@ from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipes import RECIPES, write_example
+from spyhop.recipes.quickstart_config import QuickstartConfig
 from spyhop.schema import Answer, Preference, RecipeError
 from spyhop.store.artifact import load
 
@@ -85,6 +86,13 @@ def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name
     assert len(config.settings) == 5 + (name != BEYOND[0])
     if name == BEYOND[0]:
         assert sum(len(setting.arms) for setting in config.settings) <= 12
+
+
+def test_a_setting_inherits_no_name(tmp_path: Path):
+    path = write_example(tmp_path, BEYOND[0])
+    path.write_text(path.read_text().replace('name = "misconceptions"\n', ""))
+    with pytest.raises(RecipeError, match=r"settings\.1\.name is missing"):
+        read_recipe(path).config(QuickstartConfig)
 
 
 def _check_several(recipe, setting, asked):

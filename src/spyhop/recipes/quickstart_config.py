@@ -62,7 +62,7 @@ class QuickstartConfig(Config):
     """Settings of the `quickstart` recipe."""
 
     settings: tuple[Setting, ...] = Field(min_length=1)
-    """What a setting leaves unset is as in the first one."""
+    """What a setting leaves unset is as in the first one, but for its name."""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""
     messages: tuple[WorldMessage, ...]
@@ -76,7 +76,10 @@ class QuickstartConfig(Config):
         settings = values.get("settings") if isinstance(values, dict) else None
         if not isinstance(settings, list) or not all(isinstance(each, dict) for each in settings):
             return values
-        return {**values, "settings": [{**settings[0], **each} for each in settings]}
+        first = {
+            key: value for each in settings[:1] for key, value in each.items() if key != "name"
+        }
+        return {**values, "settings": [{**first, **each} for each in settings]}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "QuickstartConfig":

@@ -144,13 +144,7 @@ def arms_page(
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     last = {name: each[-1] for name, each in finals.items()}
     if rounds and promotions:
-        ends = {"failures": "", "at-random": "-random"}
-        found = {
-            f"{run.setting}.{run.seed}{ends[run.arm]}": scores[name]
-            for name, run in config.runs.items()
-            if run.arm in ends
-        }
-        sections.append(rounds_section(rounds, promotions, found))
+        sections.append(_rounds_section(config.runs, rounds, promotions, scores))
     sections += [
         *([audit_section(audits)] if audits else []),
         training_section(finals),
@@ -166,6 +160,18 @@ def arms_page(
     figures |= {"audits": sentences(audits)} if audits else {}
     inputs = (answers, documents, rated, kept, students, scores)
     write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, **figures)
+
+
+def _rounds_section(
+    runs: Mapping[str, ArmRun], rounds: Artifacts, promotions: Artifacts, scores: Artifacts
+) -> ReportSection:
+    ends = {"failures": "", "at-random": "-random"}
+    found = {
+        f"{run.setting}.{run.seed}{ends[run.arm]}": scores[name]
+        for name, run in runs.items()
+        if run.arm in ends
+    }
+    return rounds_section(rounds, promotions, found)
 
 
 def _curves_section(experiment: Experiment) -> ReportSection:

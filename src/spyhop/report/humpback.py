@@ -73,6 +73,15 @@ class PairSet:
     responses: Lengths
     asked: Diversity
 
+    def plain(self) -> dict[str, Any]:
+        """Return the figures for programs."""
+        return {
+            "name": self.name, "pairs": self.num_pairs, "instruction_chars": self.instructions,
+            "response_chars": self.responses, "verb_noun_reader": self.asked.reader,
+            "verb_noun_read": self.asked.num_read, "verb_noun_distinct": len(self.asked.pairs),
+            "verb_noun_entropy_bits": self.asked.entropy_bits,
+        }  # fmt: skip
+
 
 def pair_set(name: str, pairs: Iterable[Pair]) -> PairSet:
     """Read a set of pairs once."""
@@ -189,15 +198,9 @@ def humpback_page(
     results = {
         "rounds": list(chosen.values()),
         "gates": [[each.model_dump() for each in some] for some in found.values()],
-        "data": [
-            {"name": each.name, "pairs": each.num_pairs, "instruction_chars": each.instructions,
-             "response_chars": each.responses, "verb_noun_reader": each.asked.reader,
-             "verb_noun_read": each.asked.num_read, "verb_noun_distinct": len(each.asked.pairs),
-             "verb_noun_entropy_bits": each.asked.entropy_bits}
-            for each in sets
-        ],
+        "data": [each.plain() for each in sets],
         "students": results_of(list(seen.values())),
-    }  # fmt: skip
+    }
     inputs = (pairs, rated, kept, students)
     write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, results=results)
 
